@@ -63,6 +63,8 @@ CMDLETS = (
             Param("Managers", "list", "the managers, separated by commas", True, position=0, aliases=("Servers", "Server")),
             PORT,
             Param("Force", "switch", "replace the list of connected managers", default=False),
+            Param("Credential", "text", "log in as this user; the password is typed, or read from standard input"),
+            Param("Token", "switch", "log in with a token, which is typed, or read from standard input", default=False),
             TIMEOUT,
             PARALLEL,
             OUTPUT,

@@ -17,6 +17,10 @@ def connect(session: Session, bound: Bound) -> int:
     if before and before != texts:
         hint = "Use -Force to replace the list, or Disconnect-DkvManager first."
         raise CliError(f"Already connected to {', '.join(before)}.", hint)
+    if bound["Credential"] or bound["Token"]:
+        from dkv.cli.login import of_cmdlet  # only who logs in pays for it
+
+        of_cmdlet(session, bound, targets)
     try:
         TargetedManagers(session, bound, targets).survey("Connect")
     except Refusals as refusals:

@@ -70,6 +70,18 @@ VERBS = (
         alone=True,
     ),
     Cmdlet(
+        "login",
+        "Keeps a token, or a user's name and password, for the next commands, in a file that only you can read.",
+        "login:login",
+        (
+            Param("--token-file", "text", "the file that holds the token; default: it is typed, or read from standard input"),
+            Param("--user", "text", "the user's name; the password is typed, or read from standard input"),
+            MANAGERS,
+        ),
+        alone=True,
+    ),
+    Cmdlet("logout", "Forgets the credentials that login kept.", "login:logout", alone=True),
+    Cmdlet(
         "shell",
         "Runs cmdlets and verbs line by line, with history and completion.",
         "programs:shell",

@@ -157,6 +157,18 @@ class ManagerClient:
         body = {"archiveId": archive_id, "allowDataLoss": allowed, "reason": reason}
         return cast("schemas.Enforced", self.change("POST", _leader(name, group), body))
 
+    def tokens(self) -> list[schemas.Token]:
+        """Every token, by id; those that expired too."""
+        return cast("schemas.Tokens", self.read("/tokens"))["tokens"]
+
+    def create_token(self, body: Json) -> schemas.TokenMade:
+        """Make a token; its `secret` is in this answer and nowhere else."""
+        return cast("schemas.TokenMade", self.change("POST", "/tokens", body))
+
+    def delete_token(self, token_id: str) -> None:
+        """Have no manager take a token any more."""
+        self.change("DELETE", f"/tokens/{quoted(token_id)}")
+
     # -- carrying -----------------------------------------------------------------------------------------------
 
     def read(self, path: str, **query: object) -> Json:

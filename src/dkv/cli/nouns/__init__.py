@@ -25,6 +25,7 @@ _NOUNS = {
         "region region-assignment regions role role-templates roles sql-connection user user-credentials "
         "user-roles users value"
     ),
+    "nouns.tokens": "token tokens",
     "nouns.servers": "diagnose-info message server server-config server-logs server-state servers",
 }
 """The files below dkv.cli, and the nouns whose verbs are in them."""
@@ -47,7 +48,7 @@ VERBS = tuple(
     ).split()
 )
 
-PROGRAMS = ("playground", "shell")
+PROGRAMS = ("login", "logout", "playground", "shell")
 """Commands of one word."""
 
 

@@ -1,0 +1,191 @@
+"""A domain of three managers with access control: who started them works as before, and nobody else does without a credential."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dkv.client import Credentials, Endpoint, HttpTransport, Request
+from dkv.constants import MANAGER_SOCKET
+from tests.e2e.local_domain import DKV, LocalDomain, local_domain, marked, wait_for
+from tests.strangers import does, needs_root
+
+GET = Request("GET", "/admin/v1/stores", {})
+REVOKED_WITHIN = 1.0  # s after the answer to its deletion
+
+
+@pytest.fixture(scope="module")
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    root = tmp_path_factory.mktemp("access")
+    with local_domain(root, 3, {"DKV_ACCESS_CONTROL": "on"}) as domain:
+        yield domain
+
+
+def token(domain: LocalDomain, role: str, *words: str) -> str:
+    """The secret of a new token."""
+    return domain.do("create", "token", "--role", role, *words).out.strip()
+
+
+def token_id(secret: str) -> str:
+    return secret.split("_")[1]
+
+
+def statuses(domain: LocalDomain, secret: str) -> list[int]:
+    """What each manager answers to a look with that token."""
+    transport = HttpTransport(Credentials({"DKV_TOKEN": secret}))
+    return [transport.send(Endpoint(manager.host, port), GET, 10).status for manager in domain.managers for port in (7801, 8888)]
+
+
+def test_who_started_the_managers_works_as_before(domain: LocalDomain, tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    one, two, three = (manager.host for manager in domain.managers)
+    lines = [
+        f"Connect-DkvManager {one},{two},{three}",
+        "New-DkvStore Seen seen",
+        "Start-DkvStore Seen",
+        "Get-DkvStore",
+        "Get-DkvStore Seen",
+        "Add-DkvInstance Seen seen-4 -ClustronPort 7821 -ClientPort 7871",
+        "Start-DkvStore Seen seen-4",
+        "Watch-DkvStoreMetrics Seen -Count 2",
+        "Set-DkvStore Seen -MaxMemory 64MB",
+        "show domain",
+        "show waiting",
+        "get databases",
+        "get server-config --server-id s2",
+        "switchover database --db-name Seen",
+        "Stop-DkvStore Seen seen-4",
+        "Remove-DkvInstance Seen seen-4",
+        "Stop-DkvStore Seen",
+        "Remove-DkvStore Seen",
+        "Disconnect-DkvManager",
+    ]
+    for line in lines:
+        output = domain.dkv(*line.split(), managers="", env=home)
+        assert output.code == 0, (line, output)
+    by = [event["actor"] for event in domain.client.events() if event["command"] == "CreateDatabase"]
+    assert by and set(by) == {f"local uid {os.geteuid()}"}
+
+
+@needs_root
+def test_another_user_is_refused_at_the_port_and_at_the_socket(domain: LocalDomain) -> None:
+    first = domain.managers[0]
+    at_port = """
+import socket
+s = socket.create_connection((sys.argv[1], 7801), 30)
+s.sendall(b"GET /admin/v1/stores HTTP/1.0\\r\\nHost: " + sys.argv[1].encode() + b"\\r\\n\\r\\n")
+print(s.makefile("rb").read().decode())
+"""
+    answer = does(at_port, first.host)
+    problem = json.loads(answer.partition("\n\n")[2])
+    assert " 401 " in answer.splitlines()[0] and problem["detail"] == "The request shows no credentials."
+    assert "root" in problem["hint"] and "token" in problem["hint"]
+    at_socket = """
+import errno, socket
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+    assert does(at_socket, first.data_dir / MANAGER_SOCKET).strip() == "EACCES"
+
+
+def test_a_token_is_taken_at_every_manager_for_what_its_role_allows(domain: LocalDomain) -> None:
+    viewer = token(domain, "viewer", "--name", "dashboard", "--expires", "1h")
+    assert set(statuses(domain, viewer)) == {200}
+    shown = domain.do("get", "tokens").out
+    assert f"{token_id(viewer)}  role viewer, expires " in shown and "name dashboard" in shown and viewer not in shown
+    environ = {"DKV_TOKEN": viewer}
+    assert domain.dkv("show", "domain", env=environ).code == 0
+    with domain.unchanged():
+        refused = domain.dkv("create", "region", "--name", "north", env=environ)
+    assert (
+        refused.code == 1 and f"token {token_id(viewer)} may not POST /api/1/regions" in refused.err and "hint: " in refused.err
+    )
+    operator = token(domain, "operator")
+    assert domain.dkv("New-DkvStore", "Named", "named", env={"DKV_TOKEN": operator}).code == 0
+    actors = {event["actor"] for event in domain.client.events(store="Named") if event["command"] == "CreateDatabase"}
+    assert actors == {f"token {token_id(operator)}"}
+    domain.remove("Named")
+
+
+def test_a_deleted_token_is_refused_at_every_manager_at_once(domain: LocalDomain) -> None:
+    secret = token(domain, "viewer")
+    assert set(statuses(domain, secret)) == {200}
+    domain.client.delete_token(token_id(secret))
+    deleted = time.monotonic()
+    assert set(statuses(domain, secret)) == {401} and time.monotonic() - deleted < REVOKED_WITHIN
+    output = domain.dkv("show", "domain", env={"DKV_TOKEN": secret})
+    assert output.code == 1 and "it was deleted" in output.err and "hint: " in output.err
+    assert domain.dkv("delete", "token", "--token-id", token_id(secret)).code == 1
+
+
+def test_a_login_is_kept_for_who_has_no_socket_and_forgotten(domain: LocalDomain, tmp_path: Path) -> None:
+    secret = token(domain, "viewer")
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    environ = domain.env | home | {"DKV_MANAGERS": domain.addresses}
+
+    def login(text: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(DKV), *(words or ("login",))], env=environ, input=text, capture_output=True, text=True, timeout=90, check=False
+        )
+
+    wrong = login(secret[:-1] + ("x" if secret[-1] != "x" else "y"))
+    assert wrong.returncode == 1 and "token is not known" in wrong.stderr and not (tmp_path / "dkv").exists()
+    good = login(secret + "\n")
+    assert good.returncode == 0 and good.stdout.startswith("Logged in at ") and secret not in good.stdout + good.stderr
+    assert Credentials(home).kept() == f"Bearer {secret}"
+    assert login("", "logout").stdout == "Logged out.\n" and Credentials(home).kept() == ""
+    (tmp_path / "secret").write_text(secret)
+    assert login("", "login", "--token-file", str(tmp_path / "secret")).returncode == 0
+    again = login(secret, "Connect-DkvManager", domain.addresses, "-Token")
+    assert again.returncode == 0 and "Connected" in again.stdout
+    domain.do("create", "user", "--name", "ann", "--password", "a long password", "--roles", "viewer")
+    assert login("another\n", "login", "--user", "ann").returncode == 1
+    assert login("a long password\n", "login", "--user", "ann").returncode == 0
+    assert Credentials(home).kept().startswith("Basic ")
+    for manager in domain.managers:
+        reply = HttpTransport(Credentials({"DKV_USER": "ann", "DKV_PASSWORD": "a long password"})).send(
+            Endpoint(manager.host, manager.port), GET, 10
+        )
+        assert reply.status == 200
+
+
+def test_a_secret_is_in_no_log_event_command_line_or_environment(domain: LocalDomain, tmp_path: Path) -> None:
+    secret = token(domain, "operator")
+    (tmp_path / "secret").write_text(secret)
+    domain.dkv("New-DkvStore", "Canary", "canary", env={"DKV_TOKEN_FILE": str(tmp_path / "secret")})
+    domain.dkv("Start-DkvStore", "Canary", env={"DKV_TOKEN": secret})
+    domain.dkv("delete", "token", "--token-id", token_id(secret))
+    domain.dkv("show", "domain", env={"DKV_TOKEN": secret})
+    hidden = re.escape(secret.rpartition("_")[2]).encode()
+    living = marked(domain.root, domain.net)
+    assert len(living) > 3  # engines too
+    texts = {f"{pid} {name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid in living for name in ("cmdline", "environ")}
+    texts |= {str(path): path.read_bytes() for path in domain.root.rglob("*") if path.is_file()}
+    texts["events"] = json.dumps([dict(event) for event in domain.client.events()]).encode()
+    assert not [name for name, text in texts.items() if re.search(hidden, text)]
+    domain.remove("Canary")
+
+
+def test_managers_pass_orders_on_and_a_server_is_drained_and_stopped(domain: LocalDomain) -> None:
+    domain.create("Drained", "-InstanceCount", "1")
+    silent = domain.client.metrics()["silentServers"]
+    assert silent == []
+    second, third = domain.managers[1], domain.managers[2]
+    assert third.process is not None and second.process is not None
+    domain.do("shutdown", "server", "--server-id", "s3", "--managers", domain.managers[0].host)
+    wait_for("s3 ends", lambda: third.process is not None and third.process.poll() is not None)
+    domain.do("manager", "stop", "--with-engines", "--data-dir", str(second.data_dir))
+    assert second.process.wait(30) == 0
+    left = [process for process in domain.client.processes() if process["server"] == "s2"]
+    assert left == []
+    for manager in (second, third):
+        manager.restart()
