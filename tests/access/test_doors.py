@@ -62,15 +62,15 @@ class Guarded:
 
     async def user(self, name: str, *roles: str, certificate: str = "") -> None:
         shown = {"certificatePem": certificate} if certificate else {"password": f"hash of {name}-pw"}
-        await self.world.tell(PutRecord(kind="user", key=name, value=json.dumps({"roles": roles, **shown})))
+        await self.world.submit(PutRecord(kind="user", key=name, value=json.dumps({"roles": roles, **shown})))
 
     async def role(self, name: str, *requests: dict[str, Any], sub_roles: Sequence[str] = ()) -> None:
         value = {"subRoles": list(sub_roles), "authorizedRequests": list(requests)}
-        await self.world.tell(PutRecord(kind="role", key=name, value=json.dumps(value)))
+        await self.world.submit(PutRecord(kind="role", key=name, value=json.dumps(value)))
 
     async def token(self, role: str, user: str = "", lasts: int = HOUR) -> dict[str, str]:
         made = tokens.new_secret(bytes([next(self.random)]) * 38)
-        await self.world.tell(
+        await self.world.submit(
             CreateToken(now=NOW, token_id=made.token_id, hashed_secret=made.hashed, role=role, user=user, lasts=lasts)
         )
         return {"Authorization": f"Bearer {made.text}"}
@@ -292,7 +292,7 @@ async def test_a_token_of_a_user_ends_with_the_user(at: Guarded) -> None:
     token = await at.token("admin", user="ada")
     assert (await at.ask("GET", NATIVE, **token)).status_code == 200
     not_allowed(await at.ask("GET", "/admin/v1/tokens", **token), "user ada")
-    await at.world.tell(PutRecord(kind="user", key="ada"))
+    await at.world.submit(PutRecord(kind="user", key="ada"))
     not_allowed(await at.ask("GET", NATIVE, **token))
 
 
@@ -460,7 +460,7 @@ def test_real_passwords_fit_through_the_same_door() -> None:
         at = Guarded(world)
         at.api = create_app(world.context("s1"), AccessControl(Verifier(b"key", lambda: 0.0)))
         stored = passwords.hash_password("pässw:rd")
-        await world.tell(PutRecord(kind="user", key="ada", value=json.dumps({"roles": ["viewer"], "password": stored})))
+        await world.submit(PutRecord(kind="user", key="ada", value=json.dumps({"roles": ["viewer"], "password": stored})))
         for encoding in ("utf-8", "latin-1"):
             header = "Basic " + base64.b64encode("ada:pässw:rd".encode(encoding)).decode()
             assert (await at.ask("GET", DIALECT, Authorization=header)).status_code == 200

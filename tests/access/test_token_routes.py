@@ -93,7 +93,7 @@ async def test_the_number_of_tokens_is_bounded_and_expired_ones_make_room(world:
 
     for number in range(MOST):
         lasts = DAY if number else 1_000
-        await world.tell(CreateToken(token_id=f"{number:012x}", hashed_secret="a" * 64, role="viewer", lasts=lasts))
+        await world.submit(CreateToken(token_id=f"{number:012x}", hashed_secret="a" * 64, role="viewer", lasts=lasts))
     async with world.at("s1") as client:
         full = await client.post(TOKENS, json={"role": "viewer"})
         assert full.status_code == 409 and full.json()["code"] == "records_full"

@@ -19,7 +19,7 @@ from dkv.domain.commands import ArchiveRetired, Command, CreateToken, ServerJoin
 from dkv.domain.decision import Accepted, Refused
 from dkv.store.contract import Snapshot
 from dkv.store.sqlite import SqliteStore
-from tests.api.nuodb.told import archive, ask, comes_up, database, ends, start
+from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, start
 from tests.api.test_maintenance import both
 from tests.api.world import HOSTS, PORT, World
 
@@ -92,13 +92,15 @@ class FurnishedWorld(World):
         async with self.at() as client:
             copied = await client.post("/admin/v1/stores/OrdersStore/hot-copies", json=body)
         assert copied.status_code == 202, copied.text
-        await self.tell(ServerJoined(server_id="s3", uid="uid-of-s3", host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="b"))
-        await self.tell(ServerLost(server_id="s3", uid="uid-of-s3"))
+        await self.submit(
+            ServerJoined(server_id="s3", uid="uid-of-s3", host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="b")
+        )
+        await self.submit(ServerLost(server_id="s3", uid="uid-of-s3"))
         self.clean = await self.store.read()
 
     async def _registry(self) -> None:
         made = CreateToken(token_id="0123456789ab", hashed_secret="a" * 64, role="viewer", name="dashboard", lasts=3_600_000)
-        await self.tell(made)
+        await self.submit(made)
         await ask(self, "PUT", "policies/roles/reader", 201, json={"authorizedRequests": [{"method": "GET", "url": "*"}]})
         await ask(self, "PUT", "policies/users/ada", 201, json={"roles": ["reader"], "certificatePem": "none"})
         await ask(self, "POST", "regions", 201, json={"name": "North"})
@@ -142,7 +144,7 @@ async def furnished(directory: Path) -> AsyncIterator[FurnishedWorld]:
 
 @dataclass(frozen=True)
 class Said:
-    """A request as bytes. Without `whole` its length is not told beforehand."""
+    """A request as bytes. Without `whole` its length is not sent beforehand."""
 
     method: str
     target: bytes

@@ -37,7 +37,7 @@ class Description:
         return next((path for path in self._paths if _pattern(path).fullmatch(target)), None)
 
     def holds(self, answer: httpx.Response) -> None:
-        """Raises if an answer is not one that the description tells of."""
+        """Raises if an answer is not one that the description has."""
         target = answer.request.extensions.get("target") or answer.request.url.raw_path
         path = self.path_of(target.decode("latin-1").partition("?")[0])
         operation = self.operations.get((answer.request.method, path or ""))

@@ -243,8 +243,8 @@ async def asked(world: FurnishedWorld, said: Said, refused: bool | None) -> int:
     assert status or not refused, f"{where}: no answer"
     if status >= 400:
         assert after == before, f"{where}: refused with {status} and yet something was changed"
-        told = answer.json()
-        sentence = told.get("detail") or told["messages"][0]
+        error = answer.json()
+        sentence = error.get("detail") or error["messages"][0]
         assert sentence and "\n" not in sentence and "Traceback" not in text and len(text) < 5_000, f"{where}: {text[:500]}"
     assert not refused or status >= 400, f"{where}: {status} {text[:300]}"
     descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb))[said.target.startswith(b"/api/1")].holds(answer)

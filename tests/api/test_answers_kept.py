@@ -15,7 +15,7 @@ from tests.api.world import World, orders, scenario
 
 
 def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
-    async def told() -> None:
+    async def main() -> None:
         store, count = MemoryStore(), itertools.count(1)
         submitter = Submitter(store, clock=lambda: next(count), token=lambda: f"token-{next(count)}")
         await submitter.create_domain("domain")
@@ -27,7 +27,7 @@ def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
         assert any(f"key-{ANSWERS_KEPT + 19}" in name for name in kept)
         assert not any(name.endswith("key-0") for name in kept)
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 KEY = {"Idempotency-Key": "the same one"}
@@ -39,11 +39,11 @@ async def refused(world: World, method: str, path: str, **more: Any) -> None:
     before = await world.store.read()
     async with world.at("s2") as client:
         answer = await client.request(method, path, headers=KEY, **more)
-    told = answer.json()
-    assert answer.status_code == 409, told
-    assert "key_reused" in (told.get("reason"), told.get("code"))
-    assert told["detail"] == "The Idempotency-Key of this request was used for another request already."
-    assert told["hint"].startswith("Give each change a key of its own")
+    error = answer.json()
+    assert answer.status_code == 409, error
+    assert "key_reused" in (error.get("reason"), error.get("code"))
+    assert error["detail"] == "The Idempotency-Key of this request was used for another request already."
+    assert error["hint"].startswith("Give each change a key of its own")
     assert await world.store.read() == before
 
 
@@ -90,16 +90,16 @@ async def test_a_force_that_was_not_asked_for_at_first_is_another_request(world:
 async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
     step = {"method": "PUT", "path": PLACE, "key": "k"}
     async with world.at() as client:
-        told = (
+        plan = (
             await client.post(
                 "/admin/v1/plan", json={"steps": [{**step, "body": {"newValue": value}} for value in ("red", "red", "blue")]}
             )
         ).json()
-    assert [one["status"] for one in told["steps"]] == [200, 200, 409]
+    assert [one["status"] for one in plan["steps"]] == [200, 200, 409]
 
 
 @scenario
-async def test_what_is_kept_of_a_request_does_not_tell_its_password(world: World) -> None:
+async def test_what_is_kept_of_a_request_does_not_show_its_password(world: World) -> None:
     """Two requests that differ in their key only leave digests that differ: without the key nobody can try passwords."""
     async with world.at() as client:
         await client.put(EVE, json={"password": "first"})

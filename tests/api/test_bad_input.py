@@ -129,7 +129,7 @@ async def test_hosts_of_the_domain_and_the_own_page_are_let_in(world: World) -> 
 
 @scenario
 async def test_a_host_of_the_domain_that_is_not_loopback_is_known_by_name(world: World) -> None:
-    await world.tell(ServerJoined(server_id="s3", uid="u3", host="db3.internal", port=7801, nuodb_port=8888, boot_id="b"))
+    await world.submit(ServerJoined(server_id="s3", uid="u3", host="db3.internal", port=7801, nuodb_port=8888, boot_id="b"))
     async with world.at() as client:
         assert (await client.get(STORES, headers={"Host": "DB3.internal:7801"})).status_code == 200
 

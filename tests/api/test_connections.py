@@ -71,7 +71,7 @@ async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIte
             await task
 
 
-def told(scenario: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
+def play(scenario: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
     async def run() -> None:
         async with served(within) as found:
             await scenario(found)
@@ -105,7 +105,7 @@ def test_idle_connections_of_one_address_make_room_for_its_next_one_and_keep_nob
         await manager.is_prompt("127.0.0.1")
         assert sum(not closed(one) for one in manager.kept) <= SMALL.each
 
-    told(scenario)
+    play(scenario)
 
 
 def test_idle_connections_of_many_addresses_keep_nobody_out() -> None:
@@ -115,7 +115,7 @@ def test_idle_connections_of_many_addresses_keep_nobody_out() -> None:
         await manager.is_prompt()
         assert sum(not closed(one) for one in manager.kept) <= SMALL.most
 
-    told(scenario)
+    play(scenario)
 
 
 def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeyp
         assert all(closed(one) for one in (silent, head, body))
         await manager.is_prompt()
 
-    told(scenario)
+    play(scenario)
 
 
 def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> None:
@@ -152,7 +152,7 @@ def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> No
         assert time.monotonic() - began > 2.0  # a client that asks again soon keeps it
         writer.close()
 
-    told(scenario)
+    play(scenario)
 
 
 def test_who_does_not_read_his_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_who_does_not_read_his_answer_is_let_go(monkeypatch: pytest.MonkeyPatch)
             raise AssertionError("it may wait for ever")
         await manager.is_prompt()
 
-    told(scenario)
+    play(scenario)
 
 
 def test_a_manager_keeps_descriptors_for_its_own_work() -> None:
@@ -202,4 +202,4 @@ def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
         assert b"alice" not in said
         assert b"server:" not in said.partition(b"\r\n\r\n")[0].lower()
 
-    told(scenario)
+    play(scenario)

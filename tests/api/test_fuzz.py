@@ -1,4 +1,4 @@
-"""Both APIs, asked in ways that nobody thought of: every answer is one the description tells of, no refusal changes anything.
+"""Both APIs, asked in ways that nobody thought of: every answer is one that the description has, no refusal changes anything.
 
 The requests are made from the descriptions and are the same in each run. A failure prints the request as a curl command;
 `pytest "tests/api/test_fuzz.py::test_...[...]"` asks it again.
@@ -38,8 +38,8 @@ async def judged(world: FurnishedWorld, said: Said) -> httpx.Response:
 
 def ask_all(stage: Stage, of_nuodb: bool, name: tuple[str, str], examples: int) -> None:
     def ask(method: str, target: bytes, headers: Mapping[str, str], body: bytes) -> httpx.Response:
-        told = tuple((one.encode("latin-1", "replace"), text.encode("latin-1", "replace")) for one, text in headers.items())
-        return stage.runner.run(judged(stage.world, Said(method, target, told, body)))
+        encoded = tuple((one.encode("latin-1", "replace"), text.encode("latin-1", "replace")) for one, text in headers.items())
+        return stage.runner.run(judged(stage.world, Said(method, target, encoded, body)))
 
     fuzz(descriptions(lambda _: {})[of_nuodb], name, KNOWN, examples, ask)
 

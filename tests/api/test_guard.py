@@ -1,4 +1,4 @@
-"""What stands in front of all routes: names that are none, pages of other sites, and what browsers are told of each answer."""
+"""What stands in front of all routes: names that are none, pages of other sites, and the headers that bind browsers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ NO_HOSTS = ["[::1]evil", "[::1]evil:7801", "[::1", "::1]", "localhost:7801:1", "
 @pytest.mark.parametrize("host", NO_HOSTS)
 def test_a_host_that_is_none_is_refused(host: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         async with world.at() as client:
             answer = await client.get("/admin/v1/stores", headers={"Host": host})
             assert (answer.status_code, answer.json()["code"]) == (403, "forbidden_host")
             assert (await client.get("/admin/v1/stores", headers={"Host": "[::1]:7801"})).status_code == 200
 
-    told()
+    case()
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
 def test_a_page_of_another_site_changes_nothing_even_without_an_origin(site: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         async with world.at() as client:
             other, own = {"Sec-Fetch-Site": site}, {"Sec-Fetch-Site": "same-origin"}
             refused = await client.put("/api/1/kvstore/colour", json={"newValue": "red"}, headers=other)
@@ -36,22 +36,22 @@ def test_a_page_of_another_site_changes_nothing_even_without_an_origin(site: str
             assert (await client.get("/admin/v1/stores", headers=other)).status_code == 200
             assert (await client.put("/api/1/kvstore/colour", json={"newValue": "red"}, headers=own)).status_code == 200
 
-    told()
+    case()
 
 
 @scenario
-async def test_every_answer_tells_a_browser_to_take_it_for_no_more_than_it_is(world: World) -> None:
+async def test_every_answer_has_the_headers_that_bind_a_browser(world: World) -> None:
     async with world.at() as client:
         for path, host in (("/docs", None), ("/admin/v1/stores", None), ("/nowhere", None), ("/docs", "evil")):
             answer = await client.get(path, headers={"Host": host} if host else {})
-            told = answer.headers
-            assert told["x-content-type-options"] == "nosniff"
-            assert told["x-frame-options"] == "DENY"
-            assert "default-src 'none'" in told["content-security-policy"]
-            assert "frame-ancestors 'none'" in told["content-security-policy"]
+            headers = answer.headers
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
+            assert "default-src 'none'" in headers["content-security-policy"]
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
-def test_fifteen_thousand_requests_of_a_role_are_told_apart_at_once() -> None:
+def test_fifteen_thousand_requests_of_a_role_are_compared_at_once() -> None:
     """Each compared with all before it took six seconds, in which the manager's lease ended."""
     many = [{"method": "GET", "url": f"/x/{number}", "more": {}} for number in range(15_000)]
     began = time.thread_time()

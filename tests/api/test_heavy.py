@@ -59,7 +59,7 @@ class Maker:
         return dict(schema)
 
     def smallest(self, schema: Schema, number: int = 1, name: str = "") -> Any:
-        """A value that fits, one that names something that is there if its name tells of what, else another for each number."""
+        """A value that fits, one that names something that is there if its name shows of what, else another for each number."""
         schema = self.plain(schema)
         if "enum" in schema or "const" in schema:
             return schema.get("const", schema.get("enum", [None])[0])
@@ -183,7 +183,7 @@ async def all_that_hold(world: FurnishedWorld, bodies: Iterable[Body]) -> list[s
 
 def test_no_body_holds_the_loop(stage: Stage) -> None:
     hostile = list(bodies())
-    assert len({(one.method, one.path) for one in hostile}) > 30, "the descriptions tell of the bodies that routes take"
+    assert len({(one.method, one.path) for one in hostile}) > 30, "the descriptions list the bodies that routes take"
     wrong = stage.runner.run(all_that_hold(stage.world, hostile))
     assert not wrong, "\n".join(wrong)
 

@@ -35,7 +35,7 @@ class Breaking(Machine):
                 archive_id=copy.parts[0].archive_id,
                 reason="/copies/again is not empty",
             )
-            await self._world.tell(fact)
+            await self._world.submit(fact)
         return decision
 
 

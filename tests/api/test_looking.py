@@ -15,7 +15,7 @@ from tests.api.world import HOSTS, World, orders, scenario
 
 @scenario
 async def test_the_domain_shows_its_servers(world: World) -> None:
-    await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
+    await world.submit(ServerLost(server_id="s2", uid="uid-of-s2"))
     async with world.at() as client:
         domain = (await client.get("/admin/v1/domain")).json()
     assert domain["leaderServer"] == "s1"
@@ -79,7 +79,7 @@ async def test_an_event_says_what_it_follows_from_back_to_where_that_began(world
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
-        await world.tell(ProcessStarted(server_id="s1", start_id=0))
+        await world.submit(ProcessStarted(server_id="s1", start_id=0))
         events = (await client.get("/admin/v1/events")).json()["events"]
         newest = events[-1]
         assert newest["kind"] == "database.started"
@@ -97,7 +97,7 @@ async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
-        await world.tell(ProcessStarted(server_id="s1", start_id=0))
+        await world.submit(ProcessStarted(server_id="s1", start_id=0))
         newest = (await client.get("/admin/v1/events?newest=1")).json()["events"][0]["sequence"]
         world.domain.log[:] = [one for one in world.domain.log if one.sequence >= newest]
         chain = (await client.get(f"/admin/v1/events/{newest}")).json()

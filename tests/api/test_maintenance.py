@@ -26,13 +26,13 @@ async def both(world: World) -> tuple[int, int]:
     first = await led(world)
     async with world.at() as client:
         second = (await client.post(f"{STORE}/instances/orders-2/start")).json()["startId"]
-    await world.tell(ProcessStarted(server_id="s2", start_id=second, report=PositionReport()))
-    await world.tell(ProcessConfigured(server_id="s2", start_id=second, pid=4712))
-    await world.tell(ProcessTracked(server_id="s2", start_id=second, pid=4712))
-    await world.tell(JoinAnnounced(archive_id=1, **QUOTE))  # type: ignore[arg-type]
-    await world.tell(JoinMarked(archive_id=1, sequence=2, nonce="n", **QUOTE))  # type: ignore[arg-type]
-    await world.tell(JoinDurable(server_id="s2", start_id=second, term=1, sequence=2, nonce="n"))
-    await world.tell(JoinCompleted(archive_id=1, **QUOTE))  # type: ignore[arg-type]
+    await world.submit(ProcessStarted(server_id="s2", start_id=second, report=PositionReport()))
+    await world.submit(ProcessConfigured(server_id="s2", start_id=second, pid=4712))
+    await world.submit(ProcessTracked(server_id="s2", start_id=second, pid=4712))
+    await world.submit(JoinAnnounced(archive_id=1, **QUOTE))  # type: ignore[arg-type]
+    await world.submit(JoinMarked(archive_id=1, sequence=2, nonce="n", **QUOTE))  # type: ignore[arg-type]
+    await world.submit(JoinDurable(server_id="s2", start_id=second, term=1, sequence=2, nonce="n"))
+    await world.submit(JoinCompleted(archive_id=1, **QUOTE))  # type: ignore[arg-type]
     return first, second
 
 
@@ -44,8 +44,8 @@ async def test_a_switchover_is_shown_until_it_is_done(world: World) -> None:
         assert (answer.status_code, answer.json()["groups"]) == (202, ["UNPARTITIONED"])
         (group,) = (await client.get(STORE)).json()["groups"]
         assert group["switchover"] == {"to": "orders-2", "since": world.now, "reason": "an operator asked for it"}
-        await world.tell(HandoverBegun(to_archive=1, **QUOTE))  # type: ignore[arg-type]
-        await world.tell(HandoverDone(start_id=second, epoch=2, history="b" * 40, **QUOTE))  # type: ignore[arg-type]
+        await world.submit(HandoverBegun(to_archive=1, **QUOTE))  # type: ignore[arg-type]
+        await world.submit(HandoverDone(start_id=second, epoch=2, history="b" * 40, **QUOTE))  # type: ignore[arg-type]
         (group,) = (await client.get(STORE)).json()["groups"]
     assert (group["leader"], group["switchover"]) == ("orders-2", None)
 
@@ -105,7 +105,7 @@ async def test_the_newest_events_can_be_asked_for(world: World) -> None:
 
 
 @scenario
-async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World) -> None:
+async def test_what_waits_is_listed_for_the_domain_and_for_one_store(world: World) -> None:
     await led(world)
     async with world.at() as client:
         assert (await client.get("/admin/v1/waiting")).json() == {"waiting": []}

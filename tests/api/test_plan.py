@@ -42,9 +42,9 @@ class Listening:
         known = await self._inner.view()
         done = await self._inner.submit(command, key)
         if not key or (await self._inner.view()).revision != known.revision or isinstance(done, Refused):
-            told = views.planned_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
-            told["fields"]["now"] = 0
-            self.seen.append(told)
+            view = views.planned_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
+            view["fields"]["now"] = 0
+            self.seen.append(view)
         return done
 
 
@@ -254,7 +254,7 @@ def test_a_plan_says_what_then_happens_and_changes_nothing(seed: int) -> None:
     numbers = [chance.randrange(1 << 16) for _ in range(chance.randrange(60))]
     begins = [state for state, _, _ in walk(numbers)][-1]
 
-    async def told() -> None:
+    async def main() -> None:
         world = Stage()
         await world.stands(begins)
         steps = list(requests(chance, begins))
@@ -268,7 +268,7 @@ def test_a_plan_says_what_then_happens_and_changes_nothing(seed: int) -> None:
         assert spoken(plan) == done
         assert [step["status"] for step in plan["steps"]] == statuses
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 @scenario
@@ -279,8 +279,8 @@ async def test_secrets_are_not_printed(world: World) -> None:
         {"method": "POST", "path": "/admin/v1/stores", "body": orders()},
     ]
     async with world.at() as client:
-        told = (await client.post("/admin/v1/plan", json={"steps": steps})).json()
-    commands = [one for step in told["steps"] for one in step["commands"]]
+        plan = (await client.post("/admin/v1/plan", json={"steps": steps})).json()
+    commands = [one for step in plan["steps"] for one in step["commands"]]
     assert [one["command"] for one in commands] == ["CreateDatabase", "CreateDatabase"]
     assert all(one["fields"]["secret"] == "***" for one in commands)
     assert "hush-hush" not in str(commands)
@@ -295,10 +295,10 @@ async def test_the_second_step_sees_what_the_first_would_do(world: World) -> Non
         {"method": "DELETE", "path": "/admin/v1/stores/OrdersStore"},
     ]
     async with world.at() as client:
-        told = (await client.post("/admin/v1/plan", json={"steps": steps})).json()["steps"]
-        assert [one["status"] for one in told] == [201, 200, 202, 409]
-        assert told[2]["commands"][0]["events"][-1]["change"] == "(new) -> REQUESTED" or told[2]["commands"]
-        assert told[3]["commands"][0]["refused"]["code"] == "database_running"
+        planned = (await client.post("/admin/v1/plan", json={"steps": steps})).json()["steps"]
+        assert [one["status"] for one in planned] == [201, 200, 202, 409]
+        assert planned[2]["commands"][0]["events"][-1]["change"] == "(new) -> REQUESTED" or planned[2]["commands"]
+        assert planned[3]["commands"][0]["refused"]["code"] == "database_running"
         assert (await client.get("/admin/v1/stores")).json()["stores"] == []
 
 
@@ -316,14 +316,14 @@ async def test_the_second_step_sees_what_the_first_would_do(world: World) -> Non
 )
 def test_what_cannot_be_planned(step: Json, status: int, words: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         async with world.at() as client:
             answer = await client.post("/admin/v1/plan", json={"steps": [step]})
         assert answer.status_code == status
         assert words in answer.json()["detail"]
         assert answer.json()["hint"]
 
-    told()
+    case()
 
 
 @scenario

@@ -103,8 +103,8 @@ def test_a_plan_of_maintenance_is_what_then_happens(stage: Stage, tmp_path: Path
     except Enough:
         pass
     assert len(done.changes) == 1
-    told = [(e["kind"], e["subject"], e["because"]) for one in plan["plan"] for e in one["events"]]
-    assert told == events_after(stage, before) != []
+    events = [(e["kind"], e["subject"], e["because"]) for one in plan["plan"] for e in one["events"]]
+    assert events == events_after(stage, before) != []
 
 
 NOES: dict[str, tuple[Callable[[Session], int], str]] = {

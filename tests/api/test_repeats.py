@@ -110,7 +110,7 @@ async def done(client: httpx.AsyncClient, request: Request) -> None:
 @pytest.mark.parametrize(("before", "request_", "after"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_a_repeated_request_gets_its_first_answer(before: list[Request], request_: Request, after: list[Request]) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         async with world.at("s1") as client:
             for one in before:
                 await done(client, one)
@@ -124,7 +124,7 @@ def test_a_repeated_request_gets_its_first_answer(before: list[Request], request
         assert (again.status_code, again.json()) == (first.status_code, first.json())
         assert await world.store.read() == written
 
-    told()
+    case()
 
 
 @scenario
@@ -158,7 +158,7 @@ async def test_an_archive_that_is_gone_is_named_when_its_request_is_repeated(wor
     async with world.at("s1") as client:
         first = await ask(client, ARCHIVE, "k")
         await done(client, delete(f"/api/1/archives/{first.json()['id']}?purge=true"))
-        await world.tell(c.ArchiveRetired(server_id="s1", archive_id=first.json()["id"], path="/away"))
+        await world.submit(c.ArchiveRetired(server_id="s1", archive_id=first.json()["id"], path="/away"))
         again = await ask(client, ARCHIVE, "k")
     assert again.status_code == 404
     assert again.json()["detail"].startswith(f"There is no archive {first.json()['id']}")

@@ -54,9 +54,9 @@ def secrets(stage: Stage) -> list[str]:
     return [*PASSWORDS, record["password"], record["password"].rpartition("$")[2], *kept]
 
 
-def told_nothing(said: bytes, secrets: list[str], where: str) -> None:
+def shows_no_secret(said: bytes, secrets: list[str], where: str) -> None:
     found = [secret for secret in secrets if secret.encode() in said]
-    assert not found, f"{where} tells {found}"
+    assert not found, f"{where} shows {found}"
 
 
 def addresses() -> list[tuple[str, str]]:
@@ -70,9 +70,9 @@ def test_no_look_at_anything_shows_a_secret(stage: Stage, secrets: list[str]) ->
         if path not in HOLDS_SECRETS:
             said = Said("GET", f"{address}?{QUERIES.get(path, '')}".encode(), JSON)
             answer = stage.runner.run(answered(stage.world, said))
-            told_nothing(unpacked(answer.content), secrets, path)
+            shows_no_secret(unpacked(answer.content), secrets, path)
     for name in ("fresh", "OrdersStore"):
-        told_nothing(ask(stage, "GET", f"/api/1/databases/{name}"), secrets, name)
+        shows_no_secret(ask(stage, "GET", f"/api/1/databases/{name}"), secrets, name)
 
 
 def test_the_test_looks_where_secrets_are(stage: Stage, secrets: list[str]) -> None:
@@ -91,7 +91,7 @@ def test_a_plan_shows_no_password_and_none_that_is_kept(stage: Stage, secrets: l
         {"method": "POST", "path": "/admin/v1/stores", "body": orders(name="Fresh")},
     ]
     said = ask(stage, "POST", "/admin/v1/plan", {"steps": steps[:-1]})
-    told_nothing(said, secrets, "the plan")
+    shows_no_secret(said, secrets, "the plan")
     commands = [one for step in json.loads(said)["steps"] for one in step["commands"]]
     assert [one["command"] for one in commands] == ["PutRecord"] * 4 + ["CreateDatabase"]
     assert all("argon2" not in str(one) for one in commands)
@@ -106,7 +106,7 @@ def test_no_log_has_a_password(stage: Stage, caplog: pytest.LogCaptureFixture) -
     body = {"roles": ["nobody"], "password": PASSWORDS[1], "pasword": PASSWORDS[1]}
     answer = stage.runner.run(answered(stage.world, Said("PUT", b"/api/1/policies/users/dora", JSON, json.dumps(body).encode())))
     assert answer.status_code == 400
-    told_nothing(answer.content + caplog.text.encode(), list(PASSWORDS), "the log or the refusal")
+    shows_no_secret(answer.content + caplog.text.encode(), list(PASSWORDS), "the log or the refusal")
 
 
 @pytest.mark.parametrize("field", ["password", "databaseDbaPassword", "newPassword"])
@@ -120,4 +120,4 @@ def test_a_refusal_does_not_repeat_a_password_of_a_wrong_kind(stage: Stage, fiel
     said = Said(method, targets[field], JSON, json.dumps({field: [PASSWORDS[0]]}).encode())
     answer = stage.runner.run(answered(stage.world, said))
     assert answer.status_code == 400
-    told_nothing(answer.content, list(PASSWORDS), field)
+    shows_no_secret(answer.content, list(PASSWORDS), field)

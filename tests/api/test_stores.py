@@ -19,12 +19,12 @@ async def led(world: World) -> int:
     await created(world)
     async with world.at() as client:
         start = (await client.post(f"{STORE}/instances/orders-1/start")).json()["startId"]
-    await world.tell(ProcessStarted(server_id="s1", start_id=start, report=PositionReport()))
-    await world.tell(ProcessConfigured(server_id="s1", start_id=start, pid=4711))
-    await world.tell(ProcessTracked(server_id="s1", start_id=start, pid=4711))
+    await world.submit(ProcessStarted(server_id="s1", start_id=start, report=PositionReport()))
+    await world.submit(ProcessConfigured(server_id="s1", start_id=start, pid=4711))
+    await world.submit(ProcessTracked(server_id="s1", start_id=start, pid=4711))
     lead = {"server_id": "s1", "database": "OrdersStore", "group": "UNPARTITIONED", "term": 1, "start_id": start}
-    await world.tell(OpenTerm(**lead))  # type: ignore[arg-type]
-    await world.tell(LeaderServing(**lead, epoch=1, history="h"))  # type: ignore[arg-type]
+    await world.submit(OpenTerm(**lead))  # type: ignore[arg-type]
+    await world.submit(LeaderServing(**lead, epoch=1, history="h"))  # type: ignore[arg-type]
     return int(start)
 
 
@@ -144,7 +144,7 @@ async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(wor
             assert (answer.status_code, answer.json()["result"]) == (202, expected)
         busy = await client.post(f"{STORE}/instances/orders-1/start")
         assert (busy.status_code, busy.json()["code"]) == (409, "archive_in_use")
-        await world.tell(
+        await world.submit(
             ProcessExited(server_id="s1", start_id=start, cause="graceful stop", detail="it was stopped", exit_code=0)
         )
         answer = await client.post(f"{STORE}/instances/orders-1/stop")
@@ -195,7 +195,7 @@ async def test_a_running_store_is_not_deleted_and_a_stopped_one_is(world: World)
         assert (busy.status_code, busy.json()["code"]) == (409, "database_running")
         assert (await client.post(f"{STORE}/stop")).status_code == 202
         start = (await client.get("/admin/v1/processes")).json()["processes"][0]["startId"]
-        await world.tell(ProcessExited(server_id="s1", start_id=start, cause="graceful stop", detail="", exit_code=0))
+        await world.submit(ProcessExited(server_id="s1", start_id=start, cause="graceful stop", detail="", exit_code=0))
         for _ in range(2):
             gone = await client.delete(STORE, headers={"Idempotency-Key": "away"})
             assert gone.status_code == 200

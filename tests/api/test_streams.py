@@ -50,7 +50,7 @@ class Looked(World):
         return self.log.looks
 
     async def happen(self, value: str) -> None:
-        await self.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=json.dumps(value)))
+        await self.submit(PutRecord(actor="dba", kind="kvstore", key="colour", value=json.dumps(value)))
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ def is_red(state: State) -> bool:
 
 
 async def paint(world: World, colour: str) -> None:
-    await world.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=f'"{colour}"'))
+    await world.submit(PutRecord(actor="dba", kind="kvstore", key="colour", value=f'"{colour}"'))
 
 
 @scenario

@@ -63,12 +63,12 @@ def test_the_api_adds_codes_and_changes_none() -> None:
 
 
 def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -> None:
-    """A manager that was away tells late of an earlier time: newest first are the exits, not what clocks said of them."""
+    """A manager that was away reports late what happened earlier: newest first are the exits, not what clocks said of them."""
     runner = ScenarioRunner()
     for line in ("servers A B", "create orders on=A,B", "start orders-1 orders-2", "up orders", "exit orders-2", "exit 2"):
         runner.run(line)
     state = runner.world.state
     assert {one.minor for one in state.tombstones.values()} == {1, 2}
     late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}
-    told = views.tombstones_view(replace(state, tombstones=late), "orders")
-    assert [one["incarnation"]["minor"] for one in told] == [2, 1]
+    shown = views.tombstones_view(replace(state, tombstones=late), "orders")
+    assert [one["incarnation"]["minor"] for one in shown] == [2, 1]

@@ -37,7 +37,7 @@ class World:
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
         self.away = False
         self.logs: list[LogFile] = []
-        self.stopped: list[str] = []  # managers that were told to end
+        self.stopped: list[str] = []  # managers that were ordered to end
         self.ready = ""
         self.submitter = self._submitter()
         self.apps = self._apps()
@@ -106,11 +106,11 @@ class World:
     def at(self, server: str = "s1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.apps[server], raise_app_exceptions=False)
         base = f"http://{HOSTS[server]}:{PORT}"
-        told = {"Accept": "application/json"}
-        return httpx.AsyncClient(transport=transport, base_url=base, headers=told, event_hooks={"response": [self._described]})
+        headers = {"Accept": "application/json"}
+        return httpx.AsyncClient(transport=transport, base_url=base, headers=headers, event_hooks={"response": [self._described]})
 
     async def _described(self, answer: httpx.Response) -> None:
-        """Every answer of every test is one that the description of its API tells of."""
+        """Every answer of every test is one that the description of its API has."""
         if answer.headers.get("content-type", "").startswith("text/event-stream"):
             return  # it has no end
         await answer.aread()
@@ -118,7 +118,7 @@ class World:
         if answer.status_code != 500:
             known[answer.request.url.path.startswith("/api/1")].holds(answer)
 
-    async def tell(self, command: Command) -> Accepted:
+    async def submit(self, command: Command) -> Accepted:
         """A fact from a manager, that the domain has to accept."""
         decision = await self.submitter.submit(command)
         assert isinstance(decision, Accepted), decision
@@ -126,7 +126,7 @@ class World:
 
     async def begin(self) -> None:
         for name, host in HOSTS.items():
-            await self.tell(
+            await self.submit(
                 ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, port=PORT, nuodb_port=8888, boot_id="boot-1")
             )
 

@@ -88,7 +88,7 @@ class Life:
         """Facts that the domain has to accept, each followed by a look at what it changed."""
         for fact in facts:
             before = self.world.domain.snapshot.revision
-            await self.world.tell(fact)
+            await self.world.submit(fact)
             self.submitted.add(type(fact))
             self.states.append(await self.world.state())
             if self.world.domain.snapshot.revision > before:
@@ -186,7 +186,7 @@ class Life:
 
     async def memory_only_comes_and_goes(self) -> None:
         """A TE joins, holds everything, loses touch, and is killed; nobody starts it again."""
-        await self.world.tell(StartProcess(database=STORE, role=ProcessRole.TE, server_id="s2"))
+        await self.world.submit(StartProcess(database=STORE, role=ProcessRole.TE, server_id="s2"))
         (process,) = [p for p in (await self.world.state()).processes.values() if p.role is ProcessRole.TE]
         who: dict[str, Any] = {"server_id": "s2", "start_id": process.start_id}
         await self.submit(ProcessStarted(**who), ProcessConfigured(pid=4712, **who), ProcessTracked(pid=4712, **who))

@@ -55,22 +55,22 @@ class Cluster:
         for server in SERVERS:
             uid = f"uid-{server}"
             here = c.ServerJoined(server_id=server, uid=uid, host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
-            await self.tell(here)
+            await self.submit(here)
         archives = tuple(c.NewArchive(server_id=s, cluster_port=7811, client_port=7861) for s in SERVERS)
-        await self.tell(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", archives=archives))
+        await self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", archives=archives))
 
-    async def tell(self, command: c.Command) -> None:
+    async def submit(self, command: c.Command) -> None:
         answer = await self.people.submit(command)
         assert isinstance(answer, Accepted), answer
 
     async def request(self, archive_id: int) -> None:
-        await self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
+        await self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
 
     async def stop(self, archive_id: int, **how: Any) -> None:
         """Stop one copy and wait for its end."""
         process = (await self.state()).process_on(archive_id)
         assert process is not None
-        await self.tell(c.ShutdownProcess(start_id=process.start_id, **how))
+        await self.submit(c.ShutdownProcess(start_id=process.start_id, **how))
 
         async def gone() -> bool:
             return (await self.state()).process_on(archive_id) is None

@@ -1,4 +1,4 @@
-"""Tests of the machine: engines of one server that do as they are told at once, and a manager's loop on them.
+"""Tests of the machine: engines of one server that carry out orders at once, and a manager's loop on them.
 
 `FakeEngines` knows no replication: a follower that attached is level with its leader, and everybody's marker is the
 leader's.
@@ -128,7 +128,7 @@ class FakeWorld:
 
 
 class FakeEngines:
-    """One manager's door to the engines of its server. What `refuses` names fails; `before` runs first."""
+    """One manager's access to the engines of its server. What `refuses` names fails; `before` runs first."""
 
     def __init__(self, world: FakeWorld, server: str) -> None:
         self.world, self.address = world, me(server).host
@@ -362,13 +362,13 @@ class FakeManager:
         self.engines, self.faults, self.lease = engines, faults or FaultPlan(), FRESH
         self.errors: list[tuple[Step | None, Exception, int]] = []
         store: Any = Crashing(MemoryStore(domain), self.faults)
-        door: Any = Crashing(engines, self.faults)
+        crashing: Any = Crashing(engines, self.faults)
         self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
         self.reconciler = Reconciler(
             me(server),
             store=store,
             submitter=self.submitter,
-            engines=door,
+            engines=crashing,
             lease_left=lambda: self.lease,
             monotonic=clock,
             token=lambda: f"{next(self.numbers):032x}",

@@ -1,6 +1,6 @@
-"""Tests of the machine: a small domain, told by real commands, and what its managers see of their engines.
+"""Tests of the machine: a small domain, made by real commands, and what its managers see of their engines.
 
-Archive 0 lives on s1, archive 1 on s2, archive 2 on s3; all are copies of one group. `Stage` tells the domain what
+Archive 0 lives on s1, archive 1 on s2, archive 2 on s3; all are copies of one group. `Stage` submits to the domain what
 happened; `see` and `steps` show one manager a glance in which everything has lasted for a while.
 """
 
@@ -89,7 +89,7 @@ def changed(engine: EngineSeen, **changes: Any) -> EngineSeen:
 
 
 class Stage:
-    """A domain to which real commands are told."""
+    """A domain that real commands are submitted to."""
 
     def __init__(self, copies: int = 2, **options: Any) -> None:
         self.state = State(uid="d0")
@@ -99,17 +99,17 @@ class Stage:
             c.NewArchive(server_id=f"s{n}", cluster_port=7810 + n, client_port=7860 + n) for n in range(1, copies + 1)
         )
         chosen = DatabaseOptions(replication_factor=copies, **options)
-        self.tell(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
+        self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
 
     def offer(self, command: c.Command) -> Accepted | Refused:
-        """Tell a command that may be refused."""
+        """Submit a command that may be refused."""
         decision = decide(self.state, command)
         if isinstance(decision, Accepted):
             self.state = decision.state
         return decision
 
-    def tell(self, *commands: c.Command) -> Stage:
-        """Tell commands that the domain has to accept."""
+    def submit(self, *commands: c.Command) -> Stage:
+        """Submit commands that the domain has to accept."""
         for command in commands:
             decision = self.offer(command)
             assert isinstance(decision, Accepted), f"{command}: {decision}"
@@ -140,16 +140,16 @@ class Stage:
     # What happens -----------------------------------------------------------------------------------------------------
 
     def server_joins(self, server: str) -> Stage:
-        return self.tell(
+        return self.submit(
             c.ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
         )
 
     def server_is_lost(self, server: str) -> Stage:
-        return self.tell(c.ServerLost(server_id=server, uid=f"uid-{server}"))
+        return self.submit(c.ServerLost(server_id=server, uid=f"uid-{server}"))
 
     def request(self, *archive_ids: int) -> Stage:
         for archive_id in archive_ids:
-            self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
+            self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
         return self
 
     def rise(self, archive_id: int, to: ProcessState = ProcessState.TRACKED) -> Stage:
@@ -162,12 +162,12 @@ class Stage:
         ]
         for state, fact in facts:
             if order.index(self.process(archive_id).state) < order.index(state) <= order.index(to):
-                self.tell(fact)
+                self.submit(fact)
         return self
 
     def start_te(self, server: str, to: ProcessState = ProcessState.REQUESTED) -> int:
         """Request a TE and bring it up to a state; its start id. From TRACKED on it goes by itself once its groups are led."""
-        self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server))
+        self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server))
         start_id = self.state.next_start_id - 1
         who: dict[str, Any] = {"server_id": server, "start_id": start_id}
         facts: list[tuple[ProcessState, c.Command]] = [
@@ -178,14 +178,14 @@ class Stage:
         order = list(ProcessState)
         for state, fact in facts:
             if order.index(state) <= order.index(to):
-                self.tell(fact)
+                self.submit(fact)
         return start_id
 
     def open(self) -> Stage:
-        return self.tell(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
+        return self.submit(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
 
     def serve(self, epoch: int = 101) -> Stage:
-        return self.tell(c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote()))
+        return self.submit(c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote()))
 
     def led(self) -> Stage:
         """All archives are requested; archive 0 leads, the others are loaded and wait."""
@@ -196,17 +196,17 @@ class Stage:
         return self.open().serve()
 
     def announce(self, archive_id: int) -> Stage:
-        return self.tell(c.JoinAnnounced(archive_id=archive_id, **self.quote()))
+        return self.submit(c.JoinAnnounced(archive_id=archive_id, **self.quote()))
 
     def mark(self, archive_id: int, sequence: int = 2) -> Stage:
-        return self.tell(c.JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
+        return self.submit(c.JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
 
     def require(self, archive_id: int, sequence: int = 2) -> Stage:
-        return self.tell(c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id)))
+        return self.submit(c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id)))
 
     def join(self, archive_id: int) -> Stage:
         self.announce(archive_id).mark(archive_id).require(archive_id)
-        return self.tell(c.JoinCompleted(archive_id=archive_id, **self.quote()))
+        return self.submit(c.JoinCompleted(archive_id=archive_id, **self.quote()))
 
     def settled(self) -> Stage:
         """Archive 0 leads and all copies are in sync."""
@@ -217,14 +217,14 @@ class Stage:
         return self
 
     def stop(self, archive_id: int, **how: Any) -> Stage:
-        return self.tell(c.ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
+        return self.submit(c.ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
 
     def hand_over(self, to: int, hasty: bool = False) -> Stage:
-        return self.tell(c.HandoverBegun(to_archive=to, immediate=hasty, **self.quote()))
+        return self.submit(c.HandoverBegun(to_archive=to, immediate=hasty, **self.quote()))
 
     def ends(self, archive_id: int, **how: Any) -> Stage:
         known: dict[str, Any] = {"cause": "killed by signal", "detail": "killed", "exit_code": 137}
-        return self.tell(c.ProcessExited(**self.of(archive_id), **(known | how)))
+        return self.submit(c.ProcessExited(**self.of(archive_id), **(known | how)))
 
     # What is seen -----------------------------------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class Stage:
         return replace(seen, **changes)
 
     def followed_by(self, archive: Archive) -> str | None:
-        """The node id of whom that archive's engine follows, as gossip tells once it is settled."""
+        """The node id of whom that archive's engine follows, as gossip has it once it is settled."""
         leader = self.group.leader
         return None if leader in (None, archive.archive_id) else node_id("d0", leader)
 
@@ -333,10 +333,10 @@ class Stage:
 
 
 def facts(steps: list[Step]) -> list[str]:
-    """What would be told, by the names of the commands."""
+    """The facts that would be reported, by the names of the commands."""
     return [type(step.fact).__name__ for step in steps if hasattr(step, "fact")]
 
 
 def kinds(steps: list[Step]) -> list[str]:
-    """The steps by name, a Tell by what it tells."""
+    """The steps by name, a fact by the name of its command."""
     return [type(step.fact).__name__ if hasattr(step, "fact") else type(step).__name__ for step in steps]

@@ -1,4 +1,4 @@
-"""The domain and the machine agree: whatever the domain assigns, plan() acts on it, or rests for a reason that is told.
+"""The domain and the machine agree: whatever the domain assigns, plan() acts on it, or rests for a reason that it reports.
 
 The states are those of many random walks. Each process is shown to its manager as the domain believes its engine to
 be, and everything has lasted for an hour, so that no patience is left: what rests here, rests until something happens.
@@ -35,16 +35,16 @@ RESTS = {
     ("TRACKED", "memory only", "runs"): "it is held until all its groups are led",
     ("MONITORED", "memory only", "runs"): "it holds everything, or a leader of its groups is being chosen",
     ("REQUESTED", "held back", "none yet"): "it waits for its next try",
-    ("STARTED", "told, nobody leads", "none yet"): "an engine is only launched when its group has a leader",
+    ("STARTED", "reported, nobody leads", "none yet"): "an engine is only launched when its group has a leader",
     ("whole stop", "does not lead", "none yet"): "nothing is started in a whole stop",
     ("whole stop", "does not lead", "runs"): "it is asked to leave after the clean stop",
-    ("TRACKED", "told, nobody leads", "runs"): "it has answered; the domain chooses",
-    ("TRACKED", "told, another is assigned", "runs"): "it is held until its group's leader runs",
+    ("TRACKED", "reported, nobody leads", "runs"): "it has answered; the domain chooses",
+    ("TRACKED", "reported, another is assigned", "runs"): "it is held until its group's leader runs",
     ("TRACKED", "outside S, another is to lead", "runs"): "it is held until its group's leader runs",
     ("TRACKED", "outside S, another leads", "runs"): "the leader's manager announces it first",
     ("TRACKED", "in S, another leads", "runs"): "it was restarted: the leader's manager takes it out of S first",
-    ("MONITORED", "told, nobody leads", "runs"): "it has answered; the domain chooses",
-    ("MONITORED", "told, another is assigned", "runs"): "it follows when the new term serves",
+    ("MONITORED", "reported, nobody leads", "runs"): "it has answered; the domain chooses",
+    ("MONITORED", "reported, another is assigned", "runs"): "it follows when the new term serves",
     ("MONITORED", "in S, another is to lead", "runs"): "it follows when the new term serves",
     ("MONITORED", "outside S, another is to lead", "runs"): "it follows when the new term serves",
     ("MONITORED", "in S, another leads", "runs"): "settled",
@@ -71,7 +71,7 @@ def standing(stage: Stage, process: Process) -> str:
     if joining:
         return f"joins, {joining.stage.value.lower()}"
     if not group.open:
-        report = "told" if process.report else "untold"
+        report = "reported" if process.report else "unreported"
         return f"{report}, nobody leads" if group.leader is None else f"{report}, another is assigned"
     place = "in S" if process.archive_id in group.in_sync else "outside S"
     return f"{place}, {'another leads' if group.serving else 'another is to lead'}"
@@ -151,7 +151,7 @@ def test_the_walks_meet_whatever_the_domain_can_assign() -> None:
     states = {process for process, _, _ in seen()}
     assert states == {"killed", "whole stop", *(state.value for state in ProcessState)}
     standings = {standing for _, standing, _ in seen()}
-    for word in ("leads", "is to lead", "is assigned", "hands over", "is handed over to", "untold, nobody leads"):
+    for word in ("leads", "is to lead", "is assigned", "hands over", "is handed over to", "unreported, nobody leads"):
         assert word in standings
     assert {f"joins, {stage.value.lower()}" for stage in JoinStage} <= standings
     assert {type(stage.group.phase) for stage in walked()} == set(get_args(Phase))

@@ -53,7 +53,7 @@ def test_what_hurries_is_never_waited_with(step: Fence | Failover) -> None:
         assert not failures.waits(step, now)
 
 
-def test_two_troubles_in_turns_are_told_once_each_however_their_numbers_change() -> None:
+def test_two_troubles_in_turns_are_reported_once_each_however_their_numbers_change() -> None:
     failures = Failures()
     step = Admit("admit 1", 1)
     texts = ["no answer within %d ms", "refused, try %d"]
@@ -62,13 +62,13 @@ def test_two_troubles_in_turns_are_told_once_each_however_their_numbers_change()
     assert failures.failed(step, OSError(texts[0] % 7), LOG_EVERY + 1) == 500
 
 
-def test_each_process_is_told_of_and_each_try_of_one_is_not() -> None:
+def test_each_process_is_logged_and_each_try_of_one_is_not() -> None:
     failures = Failures()
 
-    def tell(start_id: int, count: int) -> SubmitFact:
+    def report(start_id: int, count: int) -> SubmitFact:
         return SubmitFact(f"progress {start_id} {count}", LackEnded(server_id="s1", start_id=start_id))
 
-    reports = [failures.failed(tell(start_id, count), FULL, count) for count in range(10) for start_id in (1, 2)]
+    reports = [failures.failed(report(start_id, count), FULL, count) for count in range(10) for start_id in (1, 2)]
     assert sum(reports) == 2
 
 

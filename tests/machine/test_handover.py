@@ -59,7 +59,7 @@ def test_no_failover_in_the_last_six_seconds() -> None:
 def begun_at(sequence: int) -> Stage:
     """The handover to archive 1 began when that was the number of the leader's newest marker."""
     stage = Stage().settled()
-    return stage.tell(c.HandoverBegun(to_archive=1, sequence=sequence, **stage.quote()))
+    return stage.submit(c.HandoverBegun(to_archive=1, sequence=sequence, **stage.quote()))
 
 
 def test_a_target_takes_over_only_with_a_marker_that_was_written_after_the_handover_began() -> None:
@@ -88,7 +88,7 @@ def test_a_script_that_begins_after_the_marker_is_not_busy_before_the_failover_i
 
 
 def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_operator_hears_why() -> None:
-    stage = Stage().settled().tell(c.Switchover(database="orders"))
+    stage = Stage().settled().submit(c.Switchover(database="orders"))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
     for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "does not answer now")):
         engine = stage.engine(0, **changes)
@@ -96,14 +96,14 @@ def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_oper
         facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, SubmitFact)]
         (declined,) = [fact for fact in facts if isinstance(fact, c.HandoverDeclined)]
         assert why in declined.reason
-    stage.tell(declined)
+    stage.submit(declined)
     assert stage.group.switchover is None
     assert stage.group.leader == 0
 
 
 def test_a_copy_that_does_not_acknowledge_is_named() -> None:
     stage = Stage().settled()
-    stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
+    stage.submit(c.Switchover(database="orders", to=stage.process(1).start_id))
     (step,) = stage.steps("s1", stage.engine(0, replicas=()), lasting=DECLINED)
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDeclined)
@@ -111,14 +111,14 @@ def test_a_copy_that_does_not_acknowledge_is_named() -> None:
 
 
 def unknown(stage: Stage) -> Any:
-    """The leader in its first seconds beside a copy that it was not yet told follows it."""
+    """The leader in its first seconds beside a copy that has not reported yet that it follows."""
     return stage.engine(0, nodes=tuple(replace(node, follows=None) for node in stage.nodes()))
 
 
 def test_nobody_is_handed_over_to_whose_request_the_leader_would_ignore() -> None:
     """It would never fail over, and the handover would be given up only after twelve seconds."""
     stage = Stage().settled()
-    stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
+    stage.submit(c.Switchover(database="orders", to=stage.process(1).start_id))
     assert stage.steps("s1", unknown(stage), lasting=DECLINED - 1) == []
     (step,) = stage.steps("s1", unknown(stage), lasting=DECLINED)
     assert isinstance(step, SubmitFact)
@@ -134,7 +134,7 @@ def test_a_leader_that_stops_waits_until_it_knows_who_follows_it() -> None:
 
 
 def test_in_a_restart_of_the_database_the_request_waits() -> None:
-    stage = Stage().settled().tell(c.Switchover(database="orders"), c.RestartDatabase(name="orders", rolling=True))
+    stage = Stage().settled().submit(c.Switchover(database="orders"), c.RestartDatabase(name="orders", rolling=True))
     assert stage.steps("s1", stage.engine(0, busy=True), lasting=DECLINED) == []
 
 
@@ -158,7 +158,7 @@ def test_a_leader_that_lost_its_role_inside_a_script_is_ended_for_a_full_resync(
     stage = standing()
     for torn, expected in ((True, ["Kill"]), (False, ["HandoverDone"])):
         assert kinds(stage.steps("s1", follower(stage, link_up=True, torn=torn))) == expected
-    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
     for torn, expected in ((True, ["Kill"]), (False, ["LeaderSteppedDown"])):
         steps = stage.steps("s1", follower(stage, link_up=True, torn=torn))
         assert kinds(steps)[:1] == expected
@@ -179,7 +179,7 @@ def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_ask
     (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverWithdrawn)
-    stage.tell(step.fact)
+    stage.submit(step.fact)
     assert isinstance(stage.group.phase, Open)
     assert (stage.group.leader, stage.group.term) == (0, 1)
 
@@ -194,7 +194,7 @@ def test_a_target_without_the_marker_gives_it_back_when_there_is_no_time_left() 
 def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> None:
     """They would be refused what they only have to ask of the other; one that is not outbid is fenced at once."""
     stage = standing()
-    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
     yielding = {"role": "leader", "follows": None, "epoch": 101, "fenced": False}
     assert stage.steps("s1", stage.engine(0, yields=True, **yielding)) == []
     assert kinds(stage.steps("s1", stage.engine(0, yields=True, **yielding), lasting=STEP_DOWN + 1)) == ["Fence"]
@@ -207,7 +207,7 @@ def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() ->
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
     assert kinds(steps_of(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
     assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "ProbePeer"], "one that was never asked"
-    stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
     assert stage.group.contested == (0, 1)
 
@@ -249,7 +249,7 @@ def test_whoever_sees_the_target_lead_says_so() -> None:
     fact = step.fact
     assert isinstance(fact, c.HandoverDone)
     assert (fact.epoch, fact.history) == (105, "b" * 40)
-    stage.tell(fact)
+    stage.submit(fact)
     assert stage.group.leader == 1
 
 
@@ -262,7 +262,7 @@ def test_the_old_leaders_manager_says_it_too() -> None:
     (step,) = stage.steps("s1", follower(stage, link_up=True, epoch=105, history="b" * 40))
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDone)
-    stage.tell(step.fact)
+    stage.submit(step.fact)
     assert (stage.group.leader, stage.group.epoch, stage.group.history) == (1, 105, "b" * 40)
 
 
@@ -289,7 +289,7 @@ def test_an_old_leader_whose_target_is_gone_says_that_it_stepped_down() -> None:
     stage.ends(1)
     (step,) = [s for s in stage.steps("s1", loose) if isinstance(s, SubmitFact)]
     assert isinstance(step.fact, c.LeaderSteppedDown)
-    stage.tell(step.fact)
+    stage.submit(step.fact)
     assert stage.group.leader is None and set(stage.group.contested) == {0, 1}
 
 
@@ -326,7 +326,7 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
     assert isinstance(begin, SubmitFact)
     assert isinstance(begin.fact, c.HandoverBegun)
     assert begin.fact.immediate
-    stage.tell(begin.fact)
+    stage.submit(begin.fact)
     assert kinds(stage.steps("s1", stage.engine(0), lasting=KILL_PATIENCE - 1)) == ["HandOver"]
     (step,) = stage.steps("s1", stage.engine(0), lasting=KILL_PATIENCE)
     assert isinstance(step, Kill)
@@ -336,5 +336,5 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
 
 def test_the_new_leader_marks_its_term() -> None:
     stage = standing()
-    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b", **stage.quote()))
+    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b", **stage.quote()))
     assert kinds(stage.steps("s2", stage.engine(1, marker=Position(1, 1, "n")))) == ["Mark"]

@@ -24,7 +24,7 @@ def robbed(stage: Stage, *, gone: bool = False, **changes: object) -> EngineSeen
 
 
 def lost(stage: Stage) -> Stage:
-    return stage.tell(c.SlotsLost(start_id=stage.process(0).start_id, **BY, **stage.quote()))
+    return stage.submit(c.SlotsLost(start_id=stage.process(0).start_id, **BY, **stage.quote()))
 
 
 def test_a_leader_that_owns_its_slots_is_left_alone() -> None:
@@ -32,7 +32,7 @@ def test_a_leader_that_owns_its_slots_is_left_alone() -> None:
     assert stage.steps("s1", stage.engine(0, slots=((0, 8191), (8192, 16383)))) == []
 
 
-def test_a_leader_without_its_slots_is_fenced_and_told_and_the_stranger_forgotten() -> None:
+def test_a_leader_without_its_slots_is_fenced_and_reported_and_the_stranger_forgotten() -> None:
     stage = Stage().settled()
     steps = stage.steps("s1", robbed(stage))
     assert kinds(steps) == ["Forget", "Fence", "SlotsLost"]
@@ -74,7 +74,7 @@ def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, SaveDeletions)
     start_id = stage.process(0).start_id
-    stage.tell(c.DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
+    stage.submit(c.DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, RollBack)
     assert step.path == "/kept"
@@ -82,13 +82,13 @@ def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it
 
 def test_where_nothing_was_kept_the_slots_are_owned_again_once_the_stranger_is_forgotten() -> None:
     stage = lost(Stage().settled())
-    stage.tell(c.DeletionsKept(start_id=stage.process(0).start_id, path="", keys=0, **stage.quote()))
+    stage.submit(c.DeletionsKept(start_id=stage.process(0).start_id, path="", keys=0, **stage.quote()))
     assert kinds(stage.steps("s1", robbed(stage, fenced=True))) == ["Forget"]
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, Reclaim)
     engine = stage.engine(0, fenced=True, epoch=9_001, slots=ALL)
     (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
     assert isinstance(fact, c.SlotsOwned)
-    stage.tell(fact)
+    stage.submit(fact)
     assert stage.group.epoch == 9_001
     assert "Unfence" in kinds(stage.steps("s1", engine))

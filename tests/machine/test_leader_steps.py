@@ -18,7 +18,7 @@ from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me, steps
 CUT = 1.0  # seconds of a lease that could not be renewed
 
 
-def told(steps: list[Step]) -> list[c.Command]:
+def facts_of(steps: list[Step]) -> list[c.Command]:
     return [step.fact for step in steps if isinstance(step, SubmitFact)]
 
 
@@ -36,7 +36,7 @@ def test_no_takeover_before_the_term_is_open() -> None:
     assert (lead.takeover, lead.unfence, lead.term) == (True, True, 1)
 
 
-def test_an_engine_that_leads_already_is_not_told_again_to_take_over() -> None:
+def test_an_engine_that_leads_already_is_not_ordered_again_to_take_over() -> None:
     stage = Stage().request(0).rise(0).open()
     (lead,) = stage.steps("s1", stage.engine(0))
     assert isinstance(lead, Lead)
@@ -99,12 +99,12 @@ def test_a_cut_off_leader_is_fenced_in_a_handover_too() -> None:
 
 def test_a_cut_off_leader_is_fenced_before_its_group_serves_too() -> None:
     stage = Stage().settled().server_is_lost("s1")
-    stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     stage.server_joins("s1")
     assert stage.group.leader is None
     position = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     for archive_id in (0, 1):
-        stage.tell(c.PositionReported(term=stage.group.term, report=position, **stage.of(archive_id)))
+        stage.submit(c.PositionReported(term=stage.group.term, report=position, **stage.of(archive_id)))
     stage.open()
     assert set(stage.group.in_sync) == {0, 1}
     assert kinds(cut_off(stage, 2_000)) == ["Fence", "Lead"]
@@ -172,7 +172,7 @@ def test_a_leader_that_was_busy_itself_believes_no_silence_at_its_first_glance()
 @pytest.mark.parametrize("copies", [2, 3])
 def test_a_planned_stop_takes_a_follower_out_of_s_first(copies: int) -> None:
     stage = Stage(copies).settled().stop(1)
-    (fact,) = told(stage.steps("s1", stage.engine(0)))
+    (fact,) = facts_of(stage.steps("s1", stage.engine(0)))
     assert isinstance(fact, c.InSyncShrunk)
     assert fact.archive_id == 1
 
@@ -188,7 +188,7 @@ def test_a_leader_is_fenced_before_s_shrinks_below_min_in_sync() -> None:
     stage = Stage(min_in_sync=2).settled().stop(1, force=True)
     assert set(kinds(stage.steps("s1", stage.engine(0)))) == {"Fence"}
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["InSyncShrunk"]
-    stage.tell(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
+    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
     assert stage.steps("s1", stage.engine(0, fenced=True)) == []
 
 
@@ -264,11 +264,11 @@ def test_s_does_not_grow_by_a_copy_whose_link_is_down() -> None:
 
 
 def test_no_confirmation_waits_for_a_joiner_that_is_to_leave() -> None:
-    """Its server may be lost, and then its end is never told (simulation, seed 1406 of an earlier schedule)."""
+    """Its server may be lost, and then its end is never reported (simulation, seed 1406 of an earlier schedule)."""
     stage = Stage().led().announce(1).mark(1).require(1)
     joiner = next(p for p in stage.state.processes.values() if p.archive_id == 1)
     stage.state = replace(stage.state, processes={**stage.state.processes, joiner.start_id: replace(joiner, kill=True)})
-    (fact,) = told(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),))))
+    (fact,) = facts_of(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),))))
     assert isinstance(fact, c.JoinAborted)
     assert (fact.archive_id, fact.reason) == (1, "it is about to be stopped")
 
@@ -282,7 +282,7 @@ def test_a_copy_about_to_be_killed_does_not_join() -> None:
 
 
 def stopping(stage: Stage) -> Stage:
-    return stage.tell(c.ShutdownDatabase(name=DATABASE))
+    return stage.submit(c.ShutdownDatabase(name=DATABASE))
 
 
 def test_a_whole_stop_sends_clients_away_before_it_refuses_their_writes() -> None:
@@ -299,7 +299,7 @@ def test_a_whole_stop_fences_then_waits_until_all_of_s_holds_what_the_leader_has
     assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False))) == ["Fence"]
     behind = stage.engine(0, fenced=True, replicas=(stage.replica(1, offset=999),))
     assert kinds(stage.steps("s1", behind)) == ["AskFollowers"]
-    (fact,) = told(stage.steps("s1", stage.engine(0, fenced=True)))
+    (fact,) = facts_of(stage.steps("s1", stage.engine(0, fenced=True)))
     assert isinstance(fact, c.CleanStopReached)
     assert fact.reached == (1,)
 
@@ -317,7 +317,7 @@ def test_a_whole_stop_waits_for_a_straggler_for_a_while_only() -> None:
     stage = stopping(Stage().settled())
     alone = stage.engine(0, fenced=True, replicas=())
     assert stage.steps("s1", alone, lasting=CLEAN_STOP_PATIENCE - 100) == []
-    (fact,) = told(stage.steps("s1", alone, lasting=CLEAN_STOP_PATIENCE + 100))
+    (fact,) = facts_of(stage.steps("s1", alone, lasting=CLEAN_STOP_PATIENCE + 100))
     assert isinstance(fact, c.CleanStopReached)
     assert fact.reached == ()
 

@@ -1,4 +1,4 @@
-"""What managers do about options that were changed: engines that run get them, and the domain is told who has them."""
+"""What managers do about options that were changed: engines that run get them, and their managers report which have them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def running(stage: Stage, archive_id: int, memory: int = 64 * MB, fsync: str = "
 
 def wants(stage: Stage, only: bool = False, **options: str) -> Stage:
     pairs = tuple((name.replace("_", "-"), value) for name, value in options.items())
-    return stage.tell(c.SetDatabaseOptions(name=DATABASE, options=pairs, replace_all=only))
+    return stage.submit(c.SetDatabaseOptions(name=DATABASE, options=pairs, replace_all=only))
 
 
 def knows(stage: Stage, archive_id: int, memory: int = 0, fsync: str = "always") -> Stage:
-    return stage.tell(c.OptionsSeen(append_fsync=fsync, max_memory=memory, **stage.of(archive_id)))
+    return stage.submit(c.OptionsSeen(append_fsync=fsync, max_memory=memory, **stage.of(archive_id)))
 
 
 def lacking(state: State) -> list[int]:
@@ -42,34 +42,34 @@ def test_every_engine_of_the_database_gets_a_new_limit_whoever_leads() -> None:
         assert step == SetOptions(f"options {start_id}", start_id, 128 * MB, "always")
 
 
-def test_an_engine_that_has_it_is_told_to_the_domain_once() -> None:
+def test_an_engine_that_has_it_is_reported_to_the_domain_once() -> None:
     stage = wants(Stage(2).settled(), max_memory="128MB")
     has = running(stage, 0, 128 * MB)
-    (tell,) = stage.steps("s1", has)
-    assert isinstance(tell, SubmitFact)
-    stage.tell(tell.fact)
+    (step,) = stage.steps("s1", has)
+    assert isinstance(step, SubmitFact)
+    stage.submit(step.fact)
     assert lacking(stage.state) == [stage.process(1).start_id]
     assert stage.steps("s1", has, lasting=LONG) == []
 
 
-def test_an_engine_that_is_started_later_is_started_with_it_and_tells_so_itself() -> None:
+def test_an_engine_that_is_started_later_is_started_with_it_and_its_start_reports_it() -> None:
     stage = wants(Stage(2).settled(), max_memory="128MB", append_fsync="everysec").ends(1).rise(1)
     process = stage.process(1)
     spec = engine_spec(stage.state, me("s2"), process, stage.state.archives[1])
     assert (spec.max_memory, spec.append_fsync) == (128 * MB, "everysec")
     stage = wants(Stage(2), max_memory="128MB").request(0)
     stage.rise(0, to=type(process.state).CONFIGURED)
-    (tell,) = stage.steps("s1", running(stage, 0, 128 * MB))
-    assert isinstance(tell, SubmitFact)
-    assert isinstance(tell.fact, c.ProcessTracked)
-    assert (tell.fact.max_memory, tell.fact.append_fsync) == (128 * MB, "always")
+    (step,) = stage.steps("s1", running(stage, 0, 128 * MB))
+    assert isinstance(step, SubmitFact)
+    assert isinstance(step.fact, c.ProcessTracked)
+    assert (step.fact.max_memory, step.fact.append_fsync) == (128 * MB, "always")
 
 
 def test_an_engine_that_is_away_leaving_or_loading_is_let_alone() -> None:
     stage = wants(Stage(2).settled(), max_memory="128MB")
     for engine in (replace(running(stage, 1), answering=False), replace(running(stage, 1), loading=True), stage.engine(1)):
         assert "SetOptions" not in kinds(stage.steps("s2", engine))
-    stage.tell(c.ShutdownProcess(start_id=stage.process(1).start_id))
+    stage.submit(c.ShutdownProcess(start_id=stage.process(1).start_id))
     assert "SetOptions" not in kinds(stage.steps("s2", running(stage, 1)))
 
 

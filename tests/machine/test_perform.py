@@ -24,16 +24,16 @@ from tests.machine.stage import Stage, me
 
 
 class RecordingSubmitter:
-    """A domain's door that keeps what it was told; `state` is what a fresh read shows."""
+    """A submitter that records its commands; `state` is what a fresh read shows."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.told: list[c.Command] = []
+        self.submitted: list[c.Command] = []
         self.reads = 0
         self.at_read: Callable[[int], None] = lambda number: None
 
     async def submit(self, command: c.Command, key: RequestKey | None = None) -> Accepted | Refused:
-        self.told.append(command)
+        self.submitted.append(command)
         return Accepted(self.stage.state, ())
 
     async def view(self) -> View:
@@ -96,7 +96,7 @@ def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
         await harness.performer.perform(harness.lead())
         assert harness.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "take_clients", "survey"]
         assert engine.leads
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.LeaderServing)
         assert (fact.term, fact.epoch) == (1, 101)
 
@@ -119,7 +119,7 @@ def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_le
             await harness.performer.perform(harness.lead())
         assert harness.engines.calls == ["take_over", "fence"]  # whoever waited would wait for nothing
         assert (engine.admits, engine.fenced) == (False, True)
-        assert harness.submitter.told == []
+        assert harness.submitter.submitted == []
         assert harness.submitter.reads == 1
 
     play(scenario)
@@ -162,7 +162,7 @@ def test_a_takeover_without_an_answer_is_looked_at_again() -> None:
         harness.engines.refuses = {"take_over": EngineUnreachable("killed")}
         with pytest.raises(EngineUnreachable):
             await harness.performer.perform(harness.lead())
-        assert harness.submitter.told == []
+        assert harness.submitter.submitted == []
 
     play(scenario)
 
@@ -174,7 +174,7 @@ def test_a_leader_below_min_in_sync_serves_fenced() -> None:
         await harness.performer.perform(harness.lead(unfence=False))
         assert harness.engines.calls[:5] == ["take_over", "mark", "confirm_initialised", "fence", "admit"]
         assert (engine.leads, engine.fenced) == (True, True)
-        assert [type(fact) for fact in harness.submitter.told] == [c.LeaderServing]
+        assert [type(fact) for fact in harness.submitter.submitted] == [c.LeaderServing]
 
     play(scenario)
 
@@ -190,7 +190,7 @@ def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
         harness.engines.before["confirm_initialised"] = demoted
         with pytest.raises(Dropped):
             await harness.performer.perform(harness.lead())
-        assert harness.submitter.told == []
+        assert harness.submitter.submitted == []
 
     play(scenario)
 
@@ -202,7 +202,7 @@ def test_a_taken_archive_is_reported_with_its_position() -> None:
     async def scenario(harness: Harness) -> None:
         harness.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
         await harness.performer.perform(s.PrepareArchive("/d", 0, "/d", harness.spec.identity, fresh=True))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.ProcessStarted)
         assert fact.report == PositionReport(3, 4, "n", 50)
         assert harness.performer.prepared == {"/d"}
@@ -222,7 +222,7 @@ def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(wh
             else s.Launch(directory, harness.spec, fresh=True)
         )
         await harness.performer.perform(step)
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.ProcessExited)
         assert (fact.cause, fact.detail, fact.planned, fact.reaped) == (cause, "because", False, True)
         assert not harness.engines.locks
@@ -235,7 +235,7 @@ def test_a_restarted_manager_takes_the_lock_again_before_it_launches() -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Launch(harness.spec.directory, harness.spec, fresh=True))
         assert harness.engines.calls == ["prepare", "launch"]
-        assert [type(fact) for fact in harness.submitter.told] == [c.ProcessConfigured]
+        assert [type(fact) for fact in harness.submitter.submitted] == [c.ProcessConfigured]
 
     play(scenario)
 
@@ -247,27 +247,27 @@ def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(l
         if locked:
             harness.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
         await harness.performer.perform(s.ReportVanished("/d", 0, "/d", harness.spec.identity))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.ProcessExited)
         assert (fact.planned, fact.reaped, fact.cause) == (False, not locked, Cause.EXITED)
         assert not harness.engines.locks
-        harness.stage.tell(fact)
+        harness.stage.submit(fact)
         restarted = harness.stage.process(0)
         assert restarted.restart_of == 0
 
     play(scenario)
 
 
-def test_an_end_is_told_before_its_record_is_dropped() -> None:
+def test_an_end_is_reported_before_its_record_is_dropped() -> None:
     async def scenario(harness: Harness) -> None:
         ended = ExitSeen(0, "/d", Cause.OUT_OF_MEMORY, "the kernel killed it", 137, 9, ("last",), reaped=False)
 
-        async def told_already() -> None:
-            assert harness.submitter.told
+        async def reported_already() -> None:
+            assert harness.submitter.submitted
 
-        harness.engines.before["forget_exit"] = told_already
+        harness.engines.before["forget_exit"] = reported_already
         await harness.performer.perform(s.ReportExit("/d", ended))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.ProcessExited)
         assert (fact.cause, fact.wait_status, fact.last_words) == (Cause.OUT_OF_MEMORY, 9, ("last",))
         assert (fact.planned, fact.reaped) == (False, False)
@@ -294,17 +294,17 @@ def test_nothing_is_kept_of_an_engine_that_ended() -> None:
 def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.ProcessExited)
         assert fact.planned
 
     play(scenario)
 
 
-def test_a_retired_archive_is_told_with_its_new_name() -> None:
+def test_a_retired_archive_is_reported_with_its_new_name() -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
-        assert harness.submitter.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
+        assert harness.submitter.submitted == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
 
     play(scenario)
 
@@ -327,7 +327,7 @@ def test_an_unreadable_position_is_an_answer_too() -> None:
     async def scenario(harness: Harness) -> None:
         harness.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
         await harness.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.PositionReported)
         assert fact.report.order == (0, 0, 0)
 
@@ -343,7 +343,7 @@ def test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk(found
         harness.runs()
         harness.world.marker = found
         await harness.performer.perform(s.CheckMarker("k", 0, harness.spec.directory, 1, 7, "n"))
-        assert [type(fact) for fact in harness.submitter.told] == ([c.JoinDurable] if durable else [])
+        assert [type(fact) for fact in harness.submitter.submitted] == ([c.JoinDurable] if durable else [])
 
     play(scenario)
 
@@ -371,7 +371,7 @@ def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once(
         step = s.Replicate("k", 0, peer, Position(1, 1, "n", 5))
         await harness.performer.perform(step)
         assert harness.engines.calls == ["set_aside", "replicate"]
-        assert [type(fact) for fact in harness.submitter.told] == [c.TailSetAside]
+        assert [type(fact) for fact in harness.submitter.submitted] == [c.TailSetAside]
         await harness.performer.perform(step)
         assert harness.engines.calls == ["set_aside", "replicate", "replicate"]
         await harness.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
@@ -380,11 +380,11 @@ def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once(
     play(scenario)
 
 
-def test_a_joiners_marker_is_written_before_it_is_told() -> None:
+def test_a_joiners_marker_is_written_before_it_is_reported() -> None:
     async def scenario(harness: Harness) -> None:
         harness.runs()
         await harness.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.JoinMarked)
         assert (fact.sequence, fact.nonce) == (4, harness.world.marker.nonce)
 
@@ -425,27 +425,27 @@ def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
             ("10.0.0.2", 7801, 7861): ProbeResult(4_000, answers=True, accepts=True),
         }
         assert probed == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not probe at another"
-        assert harness.submitter.told == [], "what that means is judged by plan"
+        assert harness.submitter.submitted == [], "what that means is judged by plan"
 
     play(scenario)
 
 
-def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None:
+def test_what_was_missing_is_reported_to_be_there_once_it_was_seen_missing() -> None:
     """Who never saw it missing cannot know that it came back: such a process waits for its time."""
 
-    async def told(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         step = s.LookForLack("/a", 0, "/a", Cause.DISK_FULL, "127.0.0.1", (7811, 7861))
         await harness.performer.perform(step)
-        assert harness.submitter.told == []
+        assert harness.submitter.submitted == []
         harness.world.obstacle = "0 bytes are free"
         await harness.performer.perform(step)
-        assert harness.submitter.told == []
+        assert harness.submitter.submitted == []
         harness.world.obstacle = ""
         await harness.performer.perform(step)
         await harness.performer.perform(step)
-        assert harness.submitter.told == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
+        assert harness.submitter.submitted == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
 
-    play(told)
+    play(scenario)
 
 
 # A dead leader's tail --------------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> No
         fake = harness.runs()
         directory = harness.spec.directory
         await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), ByteRangeDigest(900, "all")))
-        (fact,) = harness.submitter.told
+        (fact,) = harness.submitter.submitted
         assert isinstance(fact, c.TailBroken)
         assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")
         assert harness.world.engines[0] is fake, "nothing is wrong with what it holds"

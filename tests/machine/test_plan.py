@@ -114,7 +114,7 @@ def test_who_loads_for_long_is_looked_at_less_often() -> None:
     assert after(60_000) == 0.25
 
 
-def test_slow_loading_is_told_before_it_looks_like_none() -> None:
+def test_slow_loading_is_reported_before_it_looks_like_none() -> None:
     stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
     slow = stage.engine(0, loading=True, loading_percent=1)
     assert kinds(stage.steps("s1", slow, lasting=600)) == ["LoadingProgressed"]
@@ -159,7 +159,7 @@ def test_an_end_is_reported_before_anything_else() -> None:
     assert isinstance(step, ReportExit)
 
 
-def test_an_end_is_not_told_while_something_of_the_engine_may_still_run() -> None:
+def test_an_end_is_not_reported_while_something_of_the_engine_may_still_run() -> None:
     stage = Stage().settled()
     unproven = ended(stage, 0, reaped=False)
     assert stage.steps("s1", exits=[unproven], lasting=REAP_PATIENCE - 1) == []
@@ -195,7 +195,7 @@ def test_an_engine_that_was_just_launched_is_not_missing_however_long_the_proces
 
 
 def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
-    """Its exit code may come a moment after it is gone: the tombstone must tell that, not a guess."""
+    """Its exit code may come a moment after it is gone: the tombstone must report that, not a guess."""
     stage = Stage().settled().stop(1)
     assert stage.steps("s2") == []
     assert kinds(stage.steps("s2", lasting=VANISHED + 1)) == ["ReportVanished"]
@@ -222,7 +222,7 @@ def test_an_engine_that_still_holds_an_archive_is_killed_before_the_archives_new
     stage = Stage().settled()
     old = stage.engine(0)
     stage.server_is_lost("s1")
-    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage.submit(c.ShutdownDatabase(name=DATABASE, force=True))
     stage.server_joins("s1").ends(1)
     stage.request(0)
     steps = stage.steps("s1", old)
@@ -241,7 +241,7 @@ def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:
 
 def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gone() -> None:
     stage = Stage().settled().stop(1).ends(1, planned=True)
-    stage.tell(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
+    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
     assert stage.steps("s1", stage.engine(0)) == []
     (step,) = stage.steps("s2")
     assert isinstance(step, Retire)
@@ -252,12 +252,12 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
     assert facts(stage.steps("s1", stage.engine(0, answering=False, silent_ms=2_999))) == []
     (step,) = stage.steps("s1", stage.engine(0, answering=False, silent_ms=3_000))
     assert isinstance(step, SubmitFact)
-    stage.tell(step.fact)
+    stage.submit(step.fact)
     assert stage.process(0).silent_at
     assert stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000)) == []
     (back,) = stage.steps("s1", stage.engine(0))
     assert isinstance(back, SubmitFact)
-    stage.tell(back.fact)
+    stage.submit(back.fact)
     assert not stage.process(0).silent_at
     assert stage.steps("s1", stage.engine(0)) == []
 
@@ -265,7 +265,7 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
 # -- writes that are refused ---------------------------------------------------------------------------------------------
 
 
-def told_why(steps: Iterable[Step]) -> list[str]:
+def reasons(steps: Iterable[Step]) -> list[str]:
     return [step.fact.why for step in steps if isinstance(step, SubmitFact) and isinstance(step.fact, WritesRefused)]
 
 
@@ -285,27 +285,27 @@ def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_whe
 ) -> None:
     stage = Stage().settled()
     engine = stage.engine(0, **seen)
-    assert told_why(stage.steps("s1", engine, lasting=1_900)) == []
+    assert reasons(stage.steps("s1", engine, lasting=1_900)) == []
     steps = stage.steps("s1", engine, lasting=2_000)
-    assert told_why(steps) == [why]
-    stage.tell(*(step.fact for step in steps if isinstance(step, SubmitFact)))
+    assert reasons(steps) == [why]
+    stage.submit(*(step.fact for step in steps if isinstance(step, SubmitFact)))
     assert stage.process(0).refuses == why
-    assert told_why(stage.steps("s1", engine)) == []
+    assert reasons(stage.steps("s1", engine)) == []
     steps = stage.steps("s1", stage.engine(0), lasting=0)
-    assert told_why(steps) == [""]
-    stage.tell(*(step.fact for step in steps if isinstance(step, SubmitFact)))
+    assert reasons(steps) == [""]
+    stage.submit(*(step.fact for step in steps if isinstance(step, SubmitFact)))
     assert not stage.process(0).refuses
 
 
 def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there_is_no_gap_after_its_silence() -> None:
     stage = Stage().settled()
     silent = stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000))
-    stage.tell(*(step.fact for step in silent if isinstance(step, SubmitFact)))
+    stage.submit(*(step.fact for step in silent if isinstance(step, SubmitFact)))
     busy = stage.engine(0, busy=True, refuses="BUSY")
     facts_due = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, SubmitFact)]
     assert [type(fact) for fact in facts_due] == [WritesRefused, c.EngineSilent]
-    stage.tell(*facts_due)
-    assert told_why(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
+    stage.submit(*facts_due)
+    assert reasons(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
 
 
 def test_a_script_is_ended_once_it_ran_longer_than_its_database_allows() -> None:
@@ -319,7 +319,7 @@ def test_a_script_is_ended_once_it_ran_longer_than_its_database_allows() -> None
 
 
 def test_a_script_that_wrote_is_ended_with_its_engine() -> None:
-    async def told(refuses: bool) -> list[str]:
+    async def orders(refuses: bool) -> list[str]:
         done: list[str] = []
 
         class Engines:
@@ -334,12 +334,12 @@ def test_a_script_that_wrote_is_ended_with_its_engine() -> None:
         await Performer._end_script(SimpleNamespace(_engines=Engines()), EndScript("k", 1))  # type: ignore[arg-type]
         return done
 
-    assert asyncio.run(told(False)) == ["end"]
-    assert asyncio.run(told(True)) == ["end", Cause.SCRIPT_TOO_LONG]
+    assert asyncio.run(orders(False)) == ["end"]
+    assert asyncio.run(orders(True)) == ["end", Cause.SCRIPT_TOO_LONG]
 
 
 def test_a_follower_refuses_writes_by_nature_and_a_whole_stop_fences_its_leader_on_purpose() -> None:
     stage = Stage().settled()
-    assert told_why(stage.steps("s2", stage.engine(1, refuses="READONLY"))) == []
-    stage.tell(c.ShutdownDatabase(name="orders"))
-    assert told_why(stage.steps("s1", stage.engine(0, refuses="NOREPLICAS", fenced=True))) == []
+    assert reasons(stage.steps("s2", stage.engine(1, refuses="READONLY"))) == []
+    stage.submit(c.ShutdownDatabase(name="orders"))
+    assert reasons(stage.steps("s1", stage.engine(0, refuses="NOREPLICAS", fenced=True))) == []

@@ -41,7 +41,7 @@ def test_an_engine_that_loads_in_silence_is_said_to_work_some_times_in_each_fail
     reports = []
     for moment in range(0, 2 * GRACE, 50):
         for proof in proofs(stage.steps("s1", loading(stage), lasting=moment)):
-            stage.tell(proof)
+            stage.submit(proof)
             reports.append(moment)
             assert isinstance(stage.offer(proof), Refused), "said twice"
     assert len(reports) <= 2 * PROOFS + 1
@@ -56,7 +56,7 @@ def test_a_view_that_lacks_the_last_proof_costs_none() -> None:
         for moment in (1_000, 1_500)
     )
     assert first.key != second.key, "the first may still be on its way"
-    stage.tell(first.fact, second.fact)
+    stage.submit(first.fact, second.fact)
 
 
 def test_an_engine_whose_process_does_nothing_is_not_said_to_work() -> None:
@@ -67,7 +67,7 @@ def test_an_engine_whose_process_does_nothing_is_not_said_to_work() -> None:
 
 def test_a_percentage_that_stands_still_hides_no_progress() -> None:
     stage = restarting()
-    stage.tell(c.LoadingProgressed(percent=7, **stage.of(0)))
+    stage.submit(c.LoadingProgressed(percent=7, **stage.of(0)))
     slow = stage.engine(0, loading=True, loading_percent=7, idle_ms=20)
     assert kinds(stage.steps("s1", slow, lasting=NEWS + 1)) == ["LeaderProgressed"]
     assert kinds(stage.steps("s1", replace(slow, loading_percent=8), lasting=600)) == ["LoadingProgressed"], "one fact is enough"
@@ -87,7 +87,7 @@ def test_one_that_has_loaded_and_answers_proves_nothing_by_that() -> None:
     assert kinds(stage.steps("s1", silent, lasting=NEWS + 1)) == ["LeaderProgressed"]
 
 
-def test_nothing_is_told_of_whom_nobody_waits_for() -> None:
+def test_nothing_is_reported_of_an_engine_that_nothing_waits_for() -> None:
     stage = restarting()
     assert proofs(stage.steps("s2", stage.engine(1, answering=False), lasting=LONG)) == [], "another one is assigned"
     alone = Stage(copies=1).settled().ends(0).rise(0, ProcessState.CONFIGURED)
@@ -103,9 +103,9 @@ def fed() -> Stage:
     """A large leader's engine ended; archive 1 is given its tail, and archive 0's manager holds that."""
     stage = Stage(tail_above=0).settled().ends(0)
     held = PositionReport(1, 1, "n", 900, size=5_000)
-    stage.tell(c.ProcessStarted(report=held, **stage.of(0)))
+    stage.submit(c.ProcessStarted(report=held, **stage.of(0)))
     place = PositionReport(1, 1, "n", 700, offset=800, history=HISTORY, digest="seven")
-    stage.tell(c.PositionReported(term=1, report=place, **stage.of(1)))
+    stage.submit(c.PositionReported(term=1, report=place, **stage.of(1)))
     assert stage.group.tail is not None
     return stage
 

@@ -25,11 +25,11 @@ from tests.machine.stage import DATABASE
 def run(scenario: Callable[[Cluster], Awaitable[Any]], **options: Any) -> None:
     """Play a scenario of two managers whose store is settled."""
 
-    async def told() -> None:
+    async def main() -> None:
         cluster = await Cluster.settled(**options)
         await scenario(cluster)
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
@@ -75,7 +75,7 @@ async def failing(manager: FakeManager, clock: Any, trouble: Exception, seconds:
         await manager.glance()
 
 
-def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_once_a_minute() -> None:
+def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_logged_once_a_minute() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
@@ -105,7 +105,7 @@ def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when
         manager.engines.calls.clear()
         await failing(manager, cluster.clock, OSError("no space is left"), 0.5)
         assert manager.commands.count("admit") >= 5
-        assert len(manager.errors) == 1  # not a minute since it was told
+        assert len(manager.errors) == 1  # not a minute since it was logged
 
     run(scenario)
 
@@ -113,7 +113,7 @@ def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when
 def test_a_fence_that_fails_is_tried_at_every_look() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
-        await cluster.tell(c.ShutdownDatabase(name=DATABASE))
+        await cluster.submit(c.ShutdownDatabase(name=DATABASE))
         await manager.glance()
         cluster.engine(0).fenced = False
         manager.engines.calls.clear()
@@ -202,7 +202,7 @@ def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> N
         manager = cluster.managers["s1"]
         cluster.engine(0).fenced = True
         manager.reconciler.learn(await manager.submitter.view())
-        await cluster.tell(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
+        await cluster.submit(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
         manager.engines.calls.clear()
         await manager.reconciler.look()
         await manager.finish()
@@ -230,7 +230,7 @@ def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         await manager.glance()
-        await cluster.tell(c.HandoverBegun(to_archive=1, **await cluster.quote()))
+        await cluster.submit(c.HandoverBegun(to_archive=1, **await cluster.quote()))
         cluster.clock.now += 0.1
         await manager.glance(settle=False)
         cluster.clock.now += 7.0
@@ -290,7 +290,7 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         await turns()
         process = (await cluster.state()).process_on(1)
         assert process is not None
-        await cluster.tell(c.ShutdownProcess(start_id=process.start_id))
+        await cluster.submit(c.ShutdownProcess(start_id=process.start_id))
         manager.reconciler.learn(await manager.submitter.view())
         survey = await manager.engines.survey()
 

@@ -42,7 +42,7 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         assert await judges()
         manager.lease = 3.0
         assert await judges()
-        await cluster.tell(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
+        await cluster.submit(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
         manager.reconciler.learn(await manager.submitter.view())
         assert await judges()
         assert not await judges()

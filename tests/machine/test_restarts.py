@@ -64,7 +64,7 @@ async def handed_over(cluster: Cluster) -> None:
 
 async def stopped(cluster: Cluster) -> None:
     """The whole store is stopped, and any copy can start it again."""
-    await cluster.tell(c.ShutdownDatabase(name=DATABASE))
+    await cluster.submit(c.ShutdownDatabase(name=DATABASE))
 
     async def resting() -> bool:
         return (await cluster.state()).databases[DATABASE].state is DatabaseState.NOT_RUNNING
@@ -86,7 +86,7 @@ async def switched(cluster: Cluster) -> None:
     await cluster.round()  # a manager's first glance knows of no handover how old it is
     for _ in range(2):
         if (await cluster.group()).leader == 0:
-            await cluster.tell(c.Switchover(database=DATABASE))
+            await cluster.submit(c.Switchover(database=DATABASE))
         await cluster.until(done)
     await cluster.until(cluster.both_in_sync)
     await well(cluster, leader=1)
@@ -95,7 +95,7 @@ async def switched(cluster: Cluster) -> None:
 async def renewed(cluster: Cluster) -> None:
     """Every process is replaced, one after the other, and nothing is left of the restart."""
     below = (await cluster.state()).next_start_id
-    await cluster.tell(c.RestartDatabase(name=DATABASE, rolling=True))
+    await cluster.submit(c.RestartDatabase(name=DATABASE, rolling=True))
 
     async def done() -> bool:
         return (await cluster.state()).databases[DATABASE].restart is None
@@ -139,7 +139,7 @@ SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
 LONG_SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {"a rolling restart": (both, renewed)}
 
 
-async def tell(name: str, victim: str, at: int) -> FaultPlan:
+async def play_with_a_death(name: str, victim: str, at: int) -> FaultPlan:
     """The scenario with the victim's manager dying at its n-th await (0: never)."""
     harness, act = LONG_SCENARIOS.get(name) or SCENARIOS[name]
     cluster = Cluster()
@@ -155,20 +155,20 @@ async def tell(name: str, victim: str, at: int) -> FaultPlan:
 @pytest.mark.parametrize("victim", SERVERS)
 def test_a_rolling_restart_survives_the_death_of_a_manager(victim: str) -> None:
     """It is long, so only some of the awaits: others for each victim."""
-    awaits = asyncio.run(tell("a rolling restart", victim, at=0)).count
+    awaits = asyncio.run(play_with_a_death("a rolling restart", victim, at=0)).count
     assert awaits > 100
     for at in range(1 + SERVERS.index(victim), awaits, 7):
-        asyncio.run(tell("a rolling restart", victim, at))
+        asyncio.run(play_with_a_death("a rolling restart", victim, at))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("victim", SERVERS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_manager_may_die_between_any_two_awaits(name: str, victim: str) -> None:
-    awaits = asyncio.run(tell(name, victim, at=0)).count
+    awaits = asyncio.run(play_with_a_death(name, victim, at=0)).count
     assert awaits >= 20
     for at in range(1, awaits + 1):
         try:
-            asyncio.run(tell(name, victim, at))
+            asyncio.run(play_with_a_death(name, victim, at))
         except AssertionError as failure:
             raise AssertionError(f"{name}, {victim} dying at await {at} of {awaits}: {failure}") from failure

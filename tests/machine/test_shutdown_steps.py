@@ -13,7 +13,7 @@ from tests.machine.stage import DATABASE, Stage, kinds
 def test_a_follower_waits_to_be_shrunk_before_it_stops() -> None:
     stage = Stage().settled().stop(1)
     assert stage.steps("s2", stage.engine(1)) == []
-    stage.tell(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
+    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
     assert kinds(stage.steps("s2", stage.engine(1))) == ["ShutDown"]
 
 
@@ -59,7 +59,7 @@ def test_a_leader_does_not_leave_before_a_silent_member_of_s_is_back_or_out_of_i
     silent = stage.engine(0, replicas=(stage.replica(1, online=False),))
     assert stage.steps("s1", silent) == []
     assert kinds(stage.steps("s1", silent, lasting=3_500)) == ["InSyncShrunk"]
-    stage.tell(c.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
+    stage.submit(c.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
     assert kinds(stage.steps("s1", silent)) == ["CloseClientPort"]
 
 
@@ -121,14 +121,14 @@ def test_an_engine_that_loads_stops_when_asked_to() -> None:
 
 
 def test_after_a_clean_stop_everything_stops_without_handover() -> None:
-    stage = Stage().settled().tell(c.ShutdownDatabase(name=DATABASE))
-    stage.tell(c.CleanStopReached(reached=(1,), **stage.quote()))
+    stage = Stage().settled().submit(c.ShutdownDatabase(name=DATABASE))
+    stage.submit(c.CleanStopReached(reached=(1,), **stage.quote()))
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["ShutDown"]
     assert kinds(stage.steps("s2", stage.engine(1))) == ["ShutDown"]
 
 
 def test_a_forced_whole_stop_kills() -> None:
-    stage = Stage().settled().tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage = Stage().settled().submit(c.ShutdownDatabase(name=DATABASE, force=True))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["Kill"]
     assert kinds(stage.steps("s2", stage.engine(1))) == ["Kill"]
 

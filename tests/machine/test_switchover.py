@@ -14,7 +14,7 @@ from tests.machine.stage import DATABASE, Stage, facts, me, next_look_of
 def requested(copies: int = 3, to: int | None = None) -> Stage:
     """Archive 0 leads and is to hand over, to that archive's process if one is named."""
     stage = Stage(copies).settled()
-    return stage.tell(c.Switchover(database=DATABASE, to=None if to is None else stage.process(to).start_id))
+    return stage.submit(c.Switchover(database=DATABASE, to=None if to is None else stage.process(to).start_id))
 
 
 def begun(stage: Stage, **changes: Any) -> int:

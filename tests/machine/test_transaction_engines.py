@@ -21,7 +21,7 @@ from tests.machine.stage import DATABASE, Stage, facts, kinds, me, next_look_of
 def joined(stage: Stage, server: str = "s2") -> int:
     """A TE that has joined and holds everything."""
     start_id = stage.start_te(server, ProcessState.TRACKED)
-    stage.tell(c.MemorySynced(now=1, server_id=server, start_id=start_id, synced=True))
+    stage.submit(c.MemorySynced(now=1, server_id=server, start_id=start_id, synced=True))
     return start_id
 
 
@@ -51,7 +51,7 @@ def test_each_of_its_engines_has_ports_nobody_else_has() -> None:
     taken = c.NewArchive(server_id="s1", cluster_port=ports[0], client_port=9000)
     refused = stage.offer(c.CreateArchives(database=DATABASE, archives=(taken,)))
     assert f"TE {first} of {DATABASE}" in getattr(refused, "message", "")
-    stage.tell(c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id="s1"),)))
+    stage.submit(c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id="s1"),)))
     added = stage.state.archives[max(stage.state.archives)]
     assert not {added.cluster_port, added.client_port} & set(ports)
 
@@ -117,14 +117,14 @@ def test_a_te_meets_what_it_does_not_know_and_forgets_what_is_gone() -> None:
     stage = Stage().settled()
     gone, te = joined(stage), joined(stage)
     before = stage.nodes()
-    stage.tell(c.ProcessExited(server_id="s2", start_id=gone, cause="killed by signal", detail="killed", exit_code=137))
+    stage.submit(c.ProcessExited(server_id="s2", start_id=gone, cause="killed by signal", detail="killed", exit_code=137))
     assert kinds(stage.steps("s2", stage.engine(1), stage.memory(te, nodes=before))) == ["Forget"]
     assert kinds(stage.steps("s1", stage.engine(0, nodes=before))) == ["Forget"]
     fewer = tuple(n for n in stage.nodes() if n.node_id != node_id("d0", 1))
     assert kinds(stage.steps("s2", stage.engine(1), stage.memory(te, nodes=fewer))) == ["Meet"]
 
 
-def test_it_may_find_its_leader_by_itself_before_it_is_told_again() -> None:
+def test_it_may_find_its_leader_by_itself_before_it_is_ordered_again() -> None:
     stage = Stage().settled()
     te = joined(stage)
     astray = stage.memory(te, link_up=False)
@@ -140,7 +140,7 @@ def test_a_te_that_lost_touch_says_so_after_three_seconds() -> None:
     assert facts(steps) == ["MemorySynced"]
 
 
-def test_it_is_not_told_whom_to_follow_while_a_handover_stands() -> None:
+def test_it_is_not_ordered_to_follow_while_a_handover_stands() -> None:
     stage = Stage().settled()
     te = joined(stage)
     stage.hand_over(to=1)
@@ -170,7 +170,7 @@ def test_a_te_that_gives_no_answer_is_killed() -> None:
 def test_a_te_is_stopped_or_killed_when_asked_to() -> None:
     stage = Stage().settled()
     first, second = joined(stage), joined(stage)
-    stage.tell(c.ShutdownProcess(start_id=first), c.ShutdownProcess(start_id=second, kill=True))
+    stage.submit(c.ShutdownProcess(start_id=first), c.ShutdownProcess(start_id=second, kill=True))
     seen = stage.memory(first), stage.memory(second)
     assert kinds(stage.steps("s2", stage.engine(1), *seen)) == ["ShutDown", "Kill"]
 
@@ -180,7 +180,7 @@ def test_a_te_is_stopped_or_killed_when_asked_to() -> None:
 def test_a_te_without_engines_leaves_at_once(state: ProcessState, kill: bool) -> None:
     stage = Stage()
     te = stage.start_te("s1", state)
-    stage.tell(c.ShutdownProcess(start_id=te, kill=kill))
+    stage.submit(c.ShutdownProcess(start_id=te, kill=kill))
     assert kinds(stage.steps("s1")) == ["CancelProcess"]
 
 
@@ -198,7 +198,7 @@ def test_a_memory_only_process_nobody_asked_for_is_killed() -> None:
     stage = Stage().settled()
     te = joined(stage)
     stranger = stage.memory(te)
-    stage.tell(c.ProcessExited(server_id="s2", start_id=te, cause="exited", detail="gone", exit_code=1))
+    stage.submit(c.ProcessExited(server_id="s2", start_id=te, cause="exited", detail="gone", exit_code=1))
     assert stage.steps("s2", stage.engine(1), stranger) == [Kill(stranger.directory, te, Cause.FENCED_BY_MANAGER)]
 
 
@@ -206,7 +206,7 @@ def test_a_memory_only_process_nobody_asked_for_is_killed() -> None:
 
 
 def played(scenario: Callable[[Cluster], Awaitable[None]]) -> None:
-    async def told() -> None:
+    async def main() -> None:
         cluster = await Cluster.settled()
         try:
             await scenario(cluster)
@@ -214,7 +214,7 @@ def played(scenario: Callable[[Cluster], Awaitable[None]]) -> None:
             for manager in cluster.managers.values():
                 await manager.reconciler.close()
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 async def te_of(cluster: Cluster) -> Process | None:
@@ -224,7 +224,7 @@ async def te_of(cluster: Cluster) -> Process | None:
 
 async def runs(cluster: Cluster) -> Process:
     """A TE on s2, once it runs."""
-    await cluster.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
+    await cluster.submit(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
 
     async def running() -> bool:
         process = await te_of(cluster)
@@ -240,7 +240,7 @@ def test_a_te_comes_runs_and_goes() -> None:
     async def scenario(cluster: Cluster) -> None:
         process = await runs(cluster)
         spec: TeSpec = cluster.world.memory[process.start_id].spec
-        await cluster.tell(c.ShutdownProcess(start_id=process.start_id))
+        await cluster.submit(c.ShutdownProcess(start_id=process.start_id))
 
         async def gone() -> bool:
             return await te_of(cluster) is None

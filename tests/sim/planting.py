@@ -200,8 +200,8 @@ def a_living_manager_is_progress() -> None:
 @mutant
 def silence_is_a_hang() -> None:
     """Whoever answers nothing for engineHangTimeout is killed, at work or not."""
-    plan.hangs = lambda scene, process, engine: (  # type: ignore[attr-defined]
-        not engine.answering and engine.silent_ms >= scene.server.hang_timeout
+    plan.hangs = lambda inputs, process, engine: (  # type: ignore[attr-defined]
+        not engine.answering and engine.silent_ms >= inputs.server.hang_timeout
     )
 
 
@@ -246,11 +246,11 @@ def kill_the_target_of_a_handover() -> None:
     """An engine that leads without being the leader is killed, handover or not."""
     steps = follower_steps.follower_steps
 
-    def steps_of(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
+    def steps_of(inputs: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         if isinstance(group.phase, HandingOver) and engine.role == "leader":
-            yield from follower_steps._stale_leader_steps(scene, group, engine)
+            yield from follower_steps._stale_leader_steps(inputs, group, engine)
         else:
-            yield from steps(scene, group, process, engine)
+            yield from steps(inputs, group, process, engine)
 
     plan.follower_steps = steps_of  # type: ignore[attr-defined]
 
@@ -286,8 +286,8 @@ def _handing_over_inside_scripts() -> None:
 def _believing_offsets() -> None:
     """A leader that lost its role inside a script goes on with what only it has."""
     steps = plan._with_engine
-    plan._with_engine = lambda scene, process, engine: steps(
-        scene, process, replace(engine, replication=replace(engine.replication, torn=False))
+    plan._with_engine = lambda inputs, process, engine: steps(
+        inputs, process, replace(engine, replication=replace(engine.replication, torn=False))
     )
 
 

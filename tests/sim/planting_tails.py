@@ -22,7 +22,7 @@ def open_without_comparing() -> None:
     """A follower is believed to have everything as soon as it is fenced."""
     steps = tail_plan.recipient_steps
 
-    def immediate(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
+    def immediate(inputs: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         recipient = group.tail.of(process.start_id)
         if group.tail.history and recipient and not recipient.whole and engine.writes.fenced:
             yield CheckTail(
@@ -34,7 +34,7 @@ def open_without_comparing() -> None:
                 ByteRangeDigest(group.tail.size, group.tail.digest),
             )
             return
-        yield from steps(scene, group, process, engine)
+        yield from steps(inputs, group, process, engine)
 
     async def believed(self: Any, step: CheckTail) -> None:
         await self._submit(

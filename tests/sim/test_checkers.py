@@ -23,76 +23,76 @@ from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.scenario import Scenario
 from dkv.sim.world import DATABASE
-from tests.sim.test_scenes import Scene
+from tests.sim.test_scenarios import ScenarioRun
 
-Schedule = Callable[[Scene], Awaitable[None]]
+Schedule = Callable[[ScenarioRun], Awaitable[None]]
 KEY = (DATABASE, "g1")
 
 
 def failures(scenario: Scenario) -> list[str]:
-    return Scene(3).play(scenario)
+    return ScenarioRun(3).play(scenario)
 
 
-def test_a_scene_without_a_breach_is_a_good_one() -> None:
-    async def nothing(scene: Scene) -> None:
-        scene.checkers.confirmed(last(scene), 0.49)
-        scene.checkers.at_the_end()
-        assert scene.checkers.unhealthy() == []
+def test_a_run_without_a_breach_is_a_good_one() -> None:
+    async def nothing(run: ScenarioRun) -> None:
+        run.checkers.confirmed(last(run), 0.49)
+        run.checkers.at_the_end()
+        assert run.checkers.unhealthy() == []
 
     assert failures(nothing) == []
 
 
-def last(scene: Scene) -> Write:
+def last(run: ScenarioRun) -> Write:
     """The write that was confirmed last."""
-    return scene.ledger.confirmed[KEY][-1]
+    return run.ledger.confirmed[KEY][-1]
 
 
-def disk_of(scene: Scene, archive_id: int) -> Disk:
-    archive = scene.world.state.archives[archive_id]
-    return scene.world.machines[archive.server_id].hardware.disks[directory_of("/data", archive)]
+def disk_of(run: ScenarioRun, archive_id: int) -> Disk:
+    archive = run.world.state.archives[archive_id]
+    return run.world.machines[archive.server_id].hardware.disks[directory_of("/data", archive)]
 
 
-def leader(scene: Scene) -> SimEngine:
-    engine = scene.checkers.leader_engine(scene.group)
+def leader(run: ScenarioRun) -> SimEngine:
+    engine = run.checkers.leader_engine(run.group)
     assert engine is not None
     return engine
 
 
-def follower(scene: Scene) -> int:
+def follower(run: ScenarioRun) -> int:
     """An archive in S that does not lead."""
-    return next(archive_id for archive_id in scene.group.in_sync if archive_id != scene.group.leader)
+    return next(archive_id for archive_id in run.group.in_sync if archive_id != run.group.leader)
 
 
 # -- what was confirmed ------------------------------------------------------------------------------------------------
 
 
-async def by_an_old_view(scene: Scene) -> None:
-    scene.checkers.confirmed(last(scene), 0.5)
+async def by_an_old_view(run: ScenarioRun) -> None:
+    run.checkers.confirmed(last(run), 0.5)
 
 
-async def by_a_view_whose_reader_forgot_when_he_asked(scene: Scene) -> None:
-    old = last(scene).view
-    await scene.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
-    await scene.confirm(1)
+async def by_a_view_whose_reader_forgot_when_he_asked(run: ScenarioRun) -> None:
+    old = last(run).view
+    await run.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
+    await run.confirm(1)
     await asyncio.sleep(0.6)
-    scene.checkers.confirmed(replace(last(scene), view=old), 0.1)
+    run.checkers.confirmed(replace(last(run), view=old), 0.1)
 
 
-async def after_a_later_term(scene: Scene) -> None:
-    scene.checkers.confirmed(replace(last(scene), term=9), 0.1)
-    await scene.confirm(1)
+async def after_a_later_term(run: ScenarioRun) -> None:
+    run.checkers.confirmed(replace(last(run), term=9), 0.1)
+    await run.confirm(1)
 
 
-async def not_on_the_disk_of_a_member(scene: Scene) -> None:
-    disk_of(scene, follower(scene)).replace({})
-    scene.checkers.confirmed(last(scene), 0.1)
+async def not_on_the_disk_of_a_member(run: ScenarioRun) -> None:
+    disk_of(run, follower(run)).replace({})
+    run.checkers.confirmed(last(run), 0.1)
 
 
-async def by_a_copy_that_entered_without_it(scene: Scene) -> None:
-    late, state = follower(scene), scene.world.state
-    disk_of(scene, late).replace({})
-    smaller = replace(scene.group, in_sync=tuple(a for a in scene.group.in_sync if a != late))
-    scene.checkers.committed(replace(state, groups={KEY: smaller}), state, ())
+async def by_a_copy_that_entered_without_it(run: ScenarioRun) -> None:
+    late, state = follower(run), run.world.state
+    disk_of(run, late).replace({})
+    smaller = replace(run.group, in_sync=tuple(a for a in run.group.in_sync if a != late))
+    run.checkers.committed(replace(state, groups={KEY: smaller}), state, ())
 
 
 @pytest.mark.parametrize(
@@ -112,29 +112,29 @@ def test_a_write_called_confirmed_that_is_not_is_found_out(breach: Schedule, wor
 # -- what is there at the end ------------------------------------------------------------------------------------------
 
 
-async def a_confirmed_write_is_gone(scene: Scene) -> None:
-    del leader(scene).data[last(scene).key]
-    scene.checkers.at_the_end()
+async def a_confirmed_write_is_gone(run: ScenarioRun) -> None:
+    del leader(run).data[last(run).key]
+    run.checkers.at_the_end()
 
 
-async def an_acknowledged_write_is_gone(scene: Scene) -> None:
-    last(scene).confirmed_at = None
-    await a_confirmed_write_is_gone(scene)
+async def an_acknowledged_write_is_gone(run: ScenarioRun) -> None:
+    last(run).confirmed_at = None
+    await a_confirmed_write_is_gone(run)
 
 
-async def a_member_lacks_what_the_leader_has(scene: Scene) -> None:
-    state = scene.world.state
-    process = state.process_on(follower(scene))
+async def a_member_lacks_what_the_leader_has(run: ScenarioRun) -> None:
+    state = run.world.state
+    process = state.process_on(follower(run))
     assert process is not None
-    del scene.world.machines[process.server_id].hardware.engines[process.start_id].data[last(scene).key]
-    scene.checkers.at_the_end()
+    del run.world.machines[process.server_id].hardware.engines[process.start_id].data[last(run).key]
+    run.checkers.at_the_end()
 
 
-async def two_engines_lead(scene: Scene) -> None:
-    process = scene.world.state.process_on(follower(scene))
+async def two_engines_lead(run: ScenarioRun) -> None:
+    process = run.world.state.process_on(follower(run))
     assert process is not None
-    scene.world.machines[process.server_id].hardware.engines[process.start_id].role = "leader"
-    scene.world.failures += scene.checkers.unhealthy()
+    run.world.machines[process.server_id].hardware.engines[process.start_id].role = "leader"
+    run.world.failures += run.checkers.unhealthy()
 
 
 @pytest.mark.parametrize(
@@ -153,43 +153,43 @@ def test_what_is_missing_at_the_end_is_found_out(breach: Schedule, words: str) -
 # -- what stands beside the copies -------------------------------------------------------------------------------------
 
 
-async def te_of(scene: Scene) -> SimEngine:
+async def te_of(run: ScenarioRun) -> SimEngine:
     """The engine of a memory-only process, once it has what its leader has."""
-    await an_order(scene)
-    machines = scene.world.machines.values()
-    await scene.until(lambda: any(te.engines[0].data for machine in machines for te in machine.hardware.memory.values()))
+    await an_order(run)
+    machines = run.world.machines.values()
+    await run.until(lambda: any(te.engines[0].data for machine in machines for te in machine.hardware.memory.values()))
     return next(te.engines[0] for machine in machines for te in machine.hardware.memory.values())
 
 
-async def a_te_leads(scene: Scene) -> None:
-    (await te_of(scene)).role = "leader"
-    TeAndBackupChecks(scene.world, scene.ledger).committed(scene.world.state, scene.world.state, ())
+async def a_te_leads(run: ScenarioRun) -> None:
+    (await te_of(run)).role = "leader"
+    TeAndBackupChecks(run.world, run.ledger).committed(run.world.state, run.world.state, ())
 
 
-async def a_te_lacks_something(scene: Scene) -> None:
-    del (await te_of(scene)).data[last(scene).key]
-    TeAndBackupChecks(scene.world, scene.ledger).at_the_end()
+async def a_te_lacks_something(run: ScenarioRun) -> None:
+    del (await te_of(run)).data[last(run).key]
+    TeAndBackupChecks(run.world, run.ledger).at_the_end()
 
 
-async def copied(scene: Scene, spoil: Callable[[list[Disk]], None]) -> None:
+async def copied(run: ScenarioRun, spoil: Callable[[list[Disk]], None]) -> None:
     """A hot copy is complete; its files are spoilt, and it is said to be complete once more."""
-    beside = TeAndBackupChecks(scene.world, scene.ledger)
-    scene.world.watchers.append(beside)
-    await scene.world.order(RequestHotCopy(actor="operator", database=DATABASE, shared=True, whole=False, default_path="/copy"))
-    await scene.until(lambda: [c.stage for c in scene.world.state.copies.values()] == [CopyStage.COMPLETED])
-    state = scene.world.state
+    beside = TeAndBackupChecks(run.world, run.ledger)
+    run.world.watchers.append(beside)
+    await run.world.order(RequestHotCopy(actor="operator", database=DATABASE, shared=True, whole=False, default_path="/copy"))
+    await run.until(lambda: [c.stage for c in run.world.state.copies.values()] == [CopyStage.COMPLETED])
+    state = run.world.state
     ((copy_id, copy),) = state.copies.items()
-    places = [scene.world.machines[part.server_id].hardware.backups.places[part.path] for part in copy.parts]
+    places = [run.world.machines[part.server_id].hardware.backups.places[part.path] for part in copy.parts]
     spoil([place.files for place in places if place.files is not None])
     beside.committed(replace(state, copies={copy_id: replace(copy, stage=CopyStage.COPYING)}), state, ())
 
 
-async def a_hot_copy_without_what_was_confirmed(scene: Scene) -> None:
-    await copied(scene, lambda files: files[0].replace({}))
+async def a_hot_copy_without_what_was_confirmed(run: ScenarioRun) -> None:
+    await copied(run, lambda files: files[0].replace({}))
 
 
-async def a_hot_copy_whose_archives_differ(scene: Scene) -> None:
-    await copied(scene, lambda files: files[0].replace({**files[0].load(), "odd": "1"}))
+async def a_hot_copy_whose_archives_differ(run: ScenarioRun) -> None:
+    await copied(run, lambda files: files[0].replace({**files[0].load(), "odd": "1"}))
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_what_is_wrong_beside_the_copies_is_found_out(breach: Schedule, words: s
 # -- what was answered -------------------------------------------------------------------------------------------------
 
 
-async def an_order(scene: Scene) -> None:
-    await scene.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
+async def an_order(run: ScenarioRun) -> None:
+    await run.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
 
 
 def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,9 +219,9 @@ def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monke
         if not key:  # a manager's fact; people give a key
             await commit(self, snapshot, before, decision, key)
 
-    async def scenario(scene: Scene) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         monkeypatch.setattr(Submitter, "_commit", for_nothing)
-        await an_order(scene)
+        await an_order(run)
 
     reported = failures(scenario)
     assert reported[0] == "StartProcess was accepted and nothing of it can be read"
@@ -280,7 +280,7 @@ def a_move_from_elsewhere(state: State) -> Sequence[tuple[State, State, Sequence
     return [(state, state, [Event("process.odd", "process 0", "nobody knows", change="REQUESTED -> STARTED")])]
 
 
-def a_move_that_nobody_told(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+def a_move_without_a_report(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
     return [(state, replace(state, processes={}), ())]
 
 
@@ -292,13 +292,13 @@ def a_move_that_nobody_told(state: State) -> Sequence[tuple[State, State, Sequen
         (two_leaders_of_one_term, "two archives led g1 in term 1"),
         (a_move_without_a_row, "no process life cycle row from MONITORED to REQUESTED"),
         (a_move_from_elsewhere, "process 0 was MONITORED and is said to have moved REQUESTED -> STARTED"),
-        (a_move_that_nobody_told, "and the events of its commit leave it at MONITORED"),
+        (a_move_without_a_report, "and the events of its commit leave it at MONITORED"),
     ],
 )
 def test_a_commit_that_breaks_the_books_is_found_out(breach: Commits, words: str) -> None:
-    async def scenario(scene: Scene) -> None:
-        books = MetadataChecks(scene.world)
-        for commit in breach(scene.world.state):
+    async def scenario(run: ScenarioRun) -> None:
+        books = MetadataChecks(run.world)
+        for commit in breach(run.world.state):
             books.committed(*commit)
 
     assert words in " / ".join(failures(scenario))

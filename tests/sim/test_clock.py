@@ -19,7 +19,7 @@ HERE = ServerJoined(server_id="s1", uid="u1", host="10.0.0.1", port=7801, nuodb_
 
 
 class Ticks(Submitter):
-    """A door that also writes down when somebody moved the clock, in virtual seconds, and by how many ms."""
+    """A submitter that also writes down when the clock was moved, in virtual seconds, and by how many ms."""
 
     def __init__(self, store: MemoryStore, loop: SimLoop) -> None:
         super().__init__(store, lambda: int(loop.time() * 1000), lambda: str(loop.time()))
@@ -68,10 +68,10 @@ class Stage:
 
 
 def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    """Tell a scenario of a manager that leads and has kept its leases for a while; nobody waits for time."""
+    """Play a scenario of a manager that leads and has kept its leases for a while; nothing waits for time."""
     loop = SimLoop(1)  # type: ignore[abstract]
 
-    async def told() -> None:
+    async def main() -> None:
         store = Watched(loop)
         ticks = Ticks(store, loop)
         stage = Stage(loop, store, ticks, Liveness(store, ticks, HERE, loop.time))
@@ -88,7 +88,7 @@ def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     try:
-        loop.run_until_complete(told())
+        loop.run_until_complete(main())
     finally:
         loop.close()
 

@@ -55,7 +55,7 @@ def test_a_kind_of_fault_that_hardly_ever_struck_is_named() -> None:
     assert rare(counts) == [f"full disk ({LEAST - 1})"]
 
 
-def test_one_seed_tells_who_decided_what_because_of_what() -> None:
+def test_one_seed_shows_who_decided_what_because_of_what() -> None:
     code, output = run("5")
     assert code == 0
     assert "because" in output

@@ -1,4 +1,4 @@
-"""A lost answer is what it is called: the work was done, and whoever asked for it was told that nothing is known."""
+"""A lost answer is what it is called: the work was done, and its caller is answered that nothing is known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> 
 
 
 def test_an_order_whose_reply_is_lost_was_carried_out(tmp_path: Path) -> None:
-    async def told(machine: SimulatedMachine) -> None:
+    async def scenario(machine: SimulatedMachine) -> None:
         await leading(machine, machine.spec(1, 1))  # type: ignore[arg-type]
         machine._net.loses["s1"] = 1.0
         with pytest.raises(EngineUnreachable, match="did not answer"):
@@ -44,4 +44,4 @@ def test_an_order_whose_reply_is_lost_was_carried_out(tmp_path: Path) -> None:
         assert (await seen(machine, 1)).writes.fenced  # type: ignore[arg-type]
         assert machine._net.seen["fault lost engine reply"] == 1
 
-    SimulatedMachine(tmp_path).play(told)
+    SimulatedMachine(tmp_path).play(scenario)

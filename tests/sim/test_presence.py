@@ -71,13 +71,13 @@ class Pair:
 def play(scenario: Callable[[Pair], Awaitable[None]]) -> None:
     loop = SimLoop(1)  # type: ignore[abstract]
 
-    async def told() -> None:
+    async def main() -> None:
         pair = Pair(loop)
         await pair.first_leads()
         await scenario(pair)
 
     try:
-        loop.run_until_complete(told())
+        loop.run_until_complete(main())
     finally:
         loop.close()
 

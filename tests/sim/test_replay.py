@@ -20,13 +20,13 @@ ASK = (
 )
 
 
-def told(seed: int) -> str:
+def digest(seed: int) -> str:
     return hashlib.sha256("\n".join(play(seed).trace).encode()).hexdigest()
 
 
 def test_the_same_seed_leaves_the_same_trace_in_every_process() -> None:
-    here = [told(seed) for seed in SEEDS]
-    assert here == [told(seed) for seed in SEEDS]
+    here = [digest(seed) for seed in SEEDS]
+    assert here == [digest(seed) for seed in SEEDS]
     assert len(set(here)) == len(SEEDS)
     for hash_seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(SOURCE)}

@@ -13,7 +13,7 @@ import pytest
 from dkv.api.description import describe
 from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Refused
-from tests.api.nuodb.told import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
+from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
 from tests.api.world import World, scenario
 
 
@@ -82,11 +82,11 @@ BAD_QUERIES = [
 @pytest.mark.parametrize("query", BAD_QUERIES, ids=lambda query: query[:20])
 def test_a_query_that_is_none_is_refused(query: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         await refused(world, "GET", "processes", 400, "cannot be understood", params={"filterQuery": query})
         await refused(world, "GET", "processes/exited", 400, "cannot be understood", params={"filterQuery": query})
 
-    told()
+    case()
 
 
 @scenario
@@ -177,7 +177,7 @@ def test_the_literal_words_are_those_of_the_list() -> None:
 @pytest.mark.parametrize(("kind", "word"), literals())
 def test_a_literal_word_is_nobodys_name(kind: str, word: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         if kind == "databases":
             await refused(world, "PUT", f"databases/{word}", 400, "part of an address", json={"databaseDbaUser": "u"})
             await refused(world, "POST", "archives", 400, "part of an address", json={"dbName": word, "host": "s1", "path": "/a"})
@@ -188,4 +188,4 @@ def test_a_literal_word_is_nobodys_name(kind: str, word: str) -> None:
             async with world.at() as client:
                 assert (await client.delete(f"/api/1/{kind}/{word}")).status_code in (400, 405)
 
-    told()
+    case()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.api.nuodb.told import archive, ask, database, ends, listed, refused, running, start
+from tests.api.nuodb.calls import archive, ask, database, ends, listed, refused, running, start
 from tests.api.world import World, orders, scenario
 
 OTHER = {"dbName": "test", "host": "s2", "path": "/data/test-on-s2", "restored": False}

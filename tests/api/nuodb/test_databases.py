@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain.commands import CleanStopReached
-from tests.api.nuodb.told import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
+from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
 from tests.api.world import World, scenario
 
 
@@ -11,7 +11,7 @@ async def stopped(world: World) -> None:
     """A database that ran once."""
     await running(world)
     await ask(world, "POST", "databases/test/shutdown")
-    await world.tell(CleanStopReached(server_id="s1", database="test", group="UNPARTITIONED", term=1, reached=(0,)))
+    await world.submit(CleanStopReached(server_id="s1", database="test", group="UNPARTITIONED", term=1, reached=(0,)))
     await ends(world, 0)
 
 

@@ -9,7 +9,7 @@ import httpx
 from tests.api.world import World, scenario
 
 
-def told(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
+def error_of(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
     """An error in the only shape nuocmd reads, with these words in its sentence."""
     body: dict[str, Any] = answer.json()
     assert answer.status_code == body["code"] == status, body
@@ -31,19 +31,19 @@ async def test_exactly_one_server_is_the_one_that_answers(world: World) -> None:
 @scenario
 async def test_every_no_has_the_shape_that_nuocmd_reads(world: World) -> None:
     async with world.at() as client:
-        told(await client.get("/api/1/peers/s3"), 404, "no server s3", "Known: s1, s2.")
-        told(await client.get("/api/1/nothing"), 404, "nothing at /api/1/nothing")
-        told(await client.get("/api/1"), 404, "nothing at /api/1")
-        told(await client.patch("/api/1/peers"), 405, "PATCH", "GET")
-        told(await client.get("/api/1/peers", params={"lmit": "3"}), 400, "lmit", "limit")
-        told(await client.get("/api/1/peers", params={"limit": "many"}), 400, "limit", "'many'")
-        told(await client.get("/api/1/peers", params={"filterBy": "id", "id": "("}), 400, "regular expression")
-        told(await client.get("/api/1/peers", headers={"Host": "evil.example"}), 403, "evil.example")
-        told(await client.get("/api/1/peers", headers={"Origin": "http://evil.example"}), 403, "evil.example")
+        error_of(await client.get("/api/1/peers/s3"), 404, "no server s3", "Known: s1, s2.")
+        error_of(await client.get("/api/1/nothing"), 404, "nothing at /api/1/nothing")
+        error_of(await client.get("/api/1"), 404, "nothing at /api/1")
+        error_of(await client.patch("/api/1/peers"), 405, "PATCH", "GET")
+        error_of(await client.get("/api/1/peers", params={"lmit": "3"}), 400, "lmit", "limit")
+        error_of(await client.get("/api/1/peers", params={"limit": "many"}), 400, "limit", "'many'")
+        error_of(await client.get("/api/1/peers", params={"filterBy": "id", "id": "("}), 400, "regular expression")
+        error_of(await client.get("/api/1/peers", headers={"Host": "evil.example"}), 403, "evil.example")
+        error_of(await client.get("/api/1/peers", headers={"Origin": "http://evil.example"}), 403, "evil.example")
 
 
 @scenario
-async def test_a_domain_that_is_away_is_told_in_the_same_shape(world: World) -> None:
+async def test_a_domain_that_is_away_is_answered_in_the_same_shape(world: World) -> None:
     world.away = True
     async with world.at() as client:
-        told(await client.get("/api/1/peers"), 503, "waiting for the domain")
+        error_of(await client.get("/api/1/peers"), 503, "waiting for the domain")

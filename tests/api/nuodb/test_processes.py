@@ -1,4 +1,4 @@
-"""Processes in the NuoDB dialect: as they are requested, while they live, and what is told of them afterwards."""
+"""Processes in the NuoDB dialect: as they are requested, while they live, and what is shown of them afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from dkv.domain.commands import CleanStopReached, LoadingProgressed, ProcessConfigured, ProcessStarted, ServerLost, Tick
 from dkv.domain.model import PositionReport
-from tests.api.nuodb.told import archive, ask, comes_up, database, ends, listed, refused, running, start
+from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, listed, refused, running, start
 from tests.api.world import World, scenario
 
 
@@ -46,7 +46,7 @@ async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world
     }
     assert await ask(world, "GET", "processes/0") == found
     assert await ask(world, "GET", "processes/0/options") == {}
-    await world.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+    await world.submit(ServerLost(server_id="s1", uid="uid-of-s1"))
     assert "lastHeardFrom" not in (await listed(world, "processes"))[0]
 
 
@@ -55,15 +55,15 @@ async def test_a_process_that_loads_says_how_far_it_is(world: World) -> None:
     await archive(world)
     await database(world)
     await start(world, 0)
-    await world.tell(ProcessStarted(server_id="s1", start_id=0, report=PositionReport()))
+    await world.submit(ProcessStarted(server_id="s1", start_id=0, report=PositionReport()))
     assert (await ask(world, "GET", "processes/0"))["durableState"] == "STARTED"
-    await world.tell(ProcessConfigured(server_id="s1", start_id=0, pid=7))
-    await world.tell(LoadingProgressed(server_id="s1", start_id=0, percent=25))
+    await world.submit(ProcessConfigured(server_id="s1", start_id=0, pid=7))
+    await world.submit(LoadingProgressed(server_id="s1", start_id=0, percent=25))
     assert (await ask(world, "GET", "processes/0"))["journalRecoveryProgress"] == 0.25
 
 
 @scenario
-async def test_a_graceful_end_and_a_kill_are_told_in_the_words_of_the_seed(world: World) -> None:
+async def test_a_graceful_end_and_a_kill_are_shown_in_the_words_of_the_seed(world: World) -> None:
     await running(world)
     world.now = 1558018534246
     await ask(world, "DELETE", "processes/0", params={"evict": "False", "kill": "False", "timeout": "0"})
@@ -86,16 +86,16 @@ async def test_a_graceful_end_and_a_kill_are_told_in_the_words_of_the_seed(world
 
 
 @scenario
-async def test_a_start_that_waited_in_vain_is_told_in_the_words_of_the_seed(world: World) -> None:
+async def test_a_start_that_waited_in_vain_is_answered_in_the_words_of_the_seed(world: World) -> None:
     await running(world)
     await archive(world, "s2")
     await ask(world, "POST", "databases/test/shutdown")
-    await world.tell(CleanStopReached(server_id="s1", database="test", group="UNPARTITIONED", term=1, reached=(0,)))
+    await world.submit(CleanStopReached(server_id="s1", database="test", group="UNPARTITIONED", term=1, reached=(0,)))
     await ends(world, 0)
     await start(world, 1, host="s2")
-    await world.tell(ProcessStarted(server_id="s2", start_id=1, report=PositionReport()))
+    await world.submit(ProcessStarted(server_id="s2", start_id=1, report=PositionReport()))
     for clock in range(1_000, 15_000, 1_000):
-        await world.tell(Tick(clock=clock))
+        await world.submit(Tick(clock=clock))
     found = await ask(world, "GET", "processes/1", 404)
     assert found["reason"].startswith(
         "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment (10000 ms): ("
@@ -124,7 +124,7 @@ async def test_the_end_is_waited_for_as_long_as_was_asked(world: World) -> None:
 @scenario
 async def test_a_process_on_a_server_that_is_away_can_be_evicted(world: World) -> None:
     await running(world)
-    await world.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+    await world.submit(ServerLost(server_id="s1", uid="uid-of-s1"))
     await ask(world, "DELETE", "processes/0", params={"evict": "True"})
     assert await listed(world, "processes") == []
     (ended,) = await listed(world, "processes/exited")

@@ -10,7 +10,7 @@ import pytest
 
 from dkv.api.nuodb import x509
 from dkv.domain.records import region_of
-from tests.api.nuodb.test_frame import told
+from tests.api.nuodb.test_frame import error_of
 from tests.api.world import World, orders, scenario
 
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
@@ -37,7 +37,7 @@ async def refused(client: httpx.AsyncClient, world: World, status: int, *said: A
     """A request that is refused in these words and changes nothing."""
     method, path, *words = said
     before = world.domain.snapshot.revision
-    told(await client.request(method, f"/api/1{path}", **more), status, *words)
+    error_of(await client.request(method, f"/api/1{path}", **more), status, *words)
     assert world.domain.snapshot.revision == before, path
 
 
@@ -125,14 +125,14 @@ async def test_a_user_comes_with_a_password_that_is_never_given_back(world: Worl
     async with world.at() as client:
         await done(client, "PUT", "/policies/roles/dba", json={})
         await done(client, "PUT", "/policies/users/eve", json={"name": "eve", "roles": ["dba"], "password": "hush"})
-        told_users = (await client.get("/api/1/policies/users")).text
+        users_shown = (await client.get("/api/1/policies/users")).text
         assert (await done(client, "GET", "/policies/users"))["data"] == [{"name": "eve", "roles": ["dba"]}]
         await done(client, "POST", "/policies/users/eve/credentials", json={"newPassword": "hush hush"})
-        told_state = (await client.get("/api/1/diagnostics/captureDomainState")).text
+        state_shown = (await client.get("/api/1/diagnostics/captureDomainState")).text
     kept = (await world.state()).records[("user", "eve")].value
-    assert "hush" not in kept + told_users + told_state
+    assert "hush" not in kept + users_shown + state_shown
     assert "argon2id" in kept
-    assert "argon2id" not in told_users + told_state
+    assert "argon2id" not in users_shown + state_shown
 
 
 @scenario

@@ -15,7 +15,7 @@ import pytest
 from dkv.api.context import LogFile
 from dkv.api.nuodb import decommission
 from dkv.domain.commands import ServerJoined, ServerLost
-from tests.api.nuodb.test_frame import told
+from tests.api.nuodb.test_frame import error_of
 from tests.api.nuodb.test_registry import done, refused
 from tests.api.world import HOSTS, World, orders, scenario
 
@@ -29,11 +29,11 @@ async def test_a_message_is_answered_with_the_time_and_the_version(world: World)
     async with world.at() as client:
         said = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
         assert said == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
-        told(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
+        error_of(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
 
 
 @scenario
-async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(world: World) -> None:
+async def test_a_manager_shows_its_configuration_and_requests_anothers_of_it(world: World) -> None:
     async with world.at() as client:
         own = await done(client, "GET", "/diagnostics/config")
         assert own["properties"]["ThisServerId"] == "s1"
@@ -43,7 +43,7 @@ async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(wo
         assert own["initialMembership"]["s2"]["transport"] == f"{HOSTS['s2']}:7801"
         assert (await done(client, "GET", "/diagnostics/config/s1")) == own
         assert (await done(client, "GET", "/diagnostics/config/s2"))["properties"]["ThisServerId"] == "s2"
-        told(await client.get("/api/1/diagnostics/config/s3"), 404, "no server s3")
+        error_of(await client.get("/api/1/diagnostics/config/s3"), 404, "no server s3")
         kinds = await done(client, "GET", "/diagnostics/kube")
         assert kinds == {kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")}
 
@@ -101,7 +101,7 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
             from_nuocmd = {"ignore": DIAGNOSE_FILES}
             assert members(await client.get("/api/1/diagnostics/logs", params=from_nuocmd)).keys() == whole.keys()
             some = members(await client.get("/api/1/diagnostics/logs", params=params))
-            told(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "not a regular expression")
+            error_of(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "not a regular expression")
         assert answer.headers["content-disposition"] == f"attachment; filename=dkv-logs-s1-{world.now}.zip"
         assert all(name.startswith("s1/") for name in whole)
         assert whole["s1/engines/7/engine.log"] == "engines/7/engine.log says\n"
@@ -127,7 +127,7 @@ async def test_a_manager_ends_after_it_has_answered_and_one_elsewhere_is_asked_t
         await done(client, "POST", "/peers/s1/shutdown", params={"evictLocal": "False"})
         await done(client, "POST", "/peers/s2/shutdown")
         assert world.stopped == ["s1", "s2"]
-        told(await client.post("/api/1/peers/s3/shutdown"), 404, "no server s3")
+        error_of(await client.post("/api/1/peers/s3/shutdown"), 404, "no server s3")
         assert world.stopped == ["s1", "s2"]
 
 
@@ -151,14 +151,14 @@ async def test_a_server_that_is_here_is_not_taken_out(world: World) -> None:
 async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
-        await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
+        await world.submit(ServerLost(server_id="s2", uid="uid-of-s2"))
         await refused(
             client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "remove server s2 from the domain"
         )
         await done(client, "POST", "/peers/s2/removeDomainState")
         await done(client, "DELETE", "/peers/s2")
         assert [peer["id"] for peer in (await done(client, "GET", "/peers"))["data"]] == ["s1"]
-    await world.tell(ServerJoined(server_id="s2", uid="uid-of-s2", host=HOSTS["s2"], port=7801, nuodb_port=8888, boot_id="b"))
+    await world.submit(ServerJoined(server_id="s2", uid="uid-of-s2", host=HOSTS["s2"], port=7801, nuodb_port=8888, boot_id="b"))
     assert (await world.state()).archives.keys() == {0}
 
 
@@ -166,9 +166,9 @@ async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(wor
 async def test_what_must_stay_is_named(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders(instances=orders()["instances"][1:], replicationFactor=1))
-        await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
+        await world.submit(ServerLost(server_id="s2", uid="uid-of-s2"))
         answer = await client.post("/api/1/peers/s2/removeDomainState")
-        told(answer, 409, "archive 0 (orders-2 of OrdersStore) is the last archive of its group", "delete those databases")
+        error_of(answer, 409, "archive 0 (orders-2 of OrdersStore) is the last archive of its group", "delete those databases")
 
 
 def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:
@@ -179,7 +179,7 @@ def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:
 
 
 @scenario
-async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrade(world: World) -> None:
+async def test_the_release_of_the_engines_is_shown_and_there_is_nothing_to_upgrade(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")

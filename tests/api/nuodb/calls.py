@@ -63,7 +63,7 @@ async def comes_up(world: World, start_id: int) -> None:
         ProcessConfigured(pid=4711, **who),
         ProcessTracked(pid=4711, **who),
     ):
-        await world.tell(fact)
+        await world.submit(fact)
 
 
 async def leads(world: World, start_id: int) -> None:
@@ -71,14 +71,14 @@ async def leads(world: World, start_id: int) -> None:
     process = await world.process(start_id)
     group = (await world.state()).groups[(process.database, process.group)]
     who: Json = {"server_id": process.server_id, "database": process.database, "group": group.name, "term": group.term}
-    await world.tell(OpenTerm(start_id=start_id, **who))
-    await world.tell(LeaderServing(start_id=start_id, epoch=1, history="a" * 40, **who))
+    await world.submit(OpenTerm(start_id=start_id, **who))
+    await world.submit(LeaderServing(start_id=start_id, epoch=1, history="a" * 40, **who))
 
 
 async def ends(world: World, start_id: int, cause: str = "graceful stop", code: int = 0) -> None:
     """It ended, and its manager says why."""
     server = (await world.process(start_id)).server_id
-    await world.tell(
+    await world.submit(
         ProcessExited(server_id=server, start_id=start_id, cause=cause, detail=f"It ended: {cause}", exit_code=code, planned=True)
     )
 

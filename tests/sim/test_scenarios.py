@@ -1,4 +1,4 @@
-"""Named scenes: schedules that chance would take too long to find, told to the same world as the seeds."""
+"""Scenarios: schedules that chance would take too long to find, on the same world as the seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dkv.sim.clients import Ledger, Writer
 from dkv.sim.world import DATABASE, Shape, World
 
 
-class Scene:
+class ScenarioRun:
     """A whole domain of three servers with one group, and somebody who confirms his writes."""
 
     def __init__(self, seed: int) -> None:
@@ -24,7 +24,7 @@ class Scene:
         self.world.watchers = [self.checkers]
         self.writer = Writer(self.world, self.ledger, (DATABASE, "g1"), "somebody", confirms=True)
 
-    def play(self, scenario: Callable[[Scene], Awaitable[None]]) -> list[str]:
+    def play(self, scenario: Callable[[ScenarioRun], Awaitable[None]]) -> list[str]:
         """The failures of the checkers."""
         try:
             self.world.loop.run_until_complete(self._play(scenario))
@@ -32,7 +32,7 @@ class Scene:
         finally:
             self.world.loop.close()
 
-    async def _play(self, scenario: Callable[[Scene], Awaitable[None]]) -> None:
+    async def _play(self, scenario: Callable[[ScenarioRun], Awaitable[None]]) -> None:
         await self.world.create_domain()
         await self.until(lambda: len(self.group.in_sync) == 3)
         await self.confirm(5)
@@ -64,10 +64,10 @@ class Scene:
         self.world.switch_off(name)
 
 
-async def a_takeover_sent_much_too_late(scene: Scene) -> None:
+async def a_takeover_sent_much_too_late(run: ScenarioRun) -> None:
     """A leads and its machine dies. B is chosen, and its manager freezes between its last look and TAKEOVER. C is
     chosen and confirms writes. Then B's manager goes on, and its engine leads with a higher epoch."""
-    world, first = scene.world, scene.leader()
+    world, first = run.world, run.leader()
     frozen: list[str] = []
     others = [name for name in world.machines if name != first]
 
@@ -78,11 +78,11 @@ async def a_takeover_sent_much_too_late(scene: Scene) -> None:
 
     for name in others:
         world.machines[name].hardware.before = partial(freeze, name)
-    scene.switch_off(first)
-    await scene.until(lambda: bool(frozen))
+    run.switch_off(first)
+    await run.until(lambda: bool(frozen))
     world.net.cut(others[0], others[1])
-    await scene.until(lambda: scene.leader() not in ("", first, frozen[0]))
-    await scene.confirm(10)
+    await run.until(lambda: run.leader() not in ("", first, frozen[0]))
+    await run.confirm(10)
     world.thaw_manager(frozen[0])
     usurper = world.machines[frozen[0]].hardware
     async with asyncio.timeout(5.0):
@@ -90,31 +90,31 @@ async def a_takeover_sent_much_too_late(scene: Scene) -> None:
             await asyncio.sleep(0.0002)
     world.net.heal()
     await asyncio.sleep(15.0)
-    await scene.confirm(5)
-    await scene.until(lambda: bool(scene.leader()))
-    scene.checkers.at_the_end()
+    await run.confirm(5)
+    await run.until(lambda: bool(run.leader()))
+    run.checkers.at_the_end()
 
 
 @pytest.mark.parametrize("seed", range(1, 7))
 def test_a_takeover_sent_much_too_late_destroys_nothing_confirmed(seed: int) -> None:
     """That the look after TAKEOVER is what saves it is shown in tests/safety, V9."""
-    assert Scene(seed).play(a_takeover_sent_much_too_late) == []
+    assert ScenarioRun(seed).play(a_takeover_sent_much_too_late) == []
 
 
-async def a_machine_lost_for_good_and_then_a_leader_killed(scene: Scene) -> None:
+async def a_machine_lost_for_good_and_then_a_leader_killed(run: ScenarioRun) -> None:
     """The leader's machine never comes back. Two servers go on. Later the new leader's engine is killed."""
-    world, first = scene.world, scene.leader()
-    scene.switch_off(first)
-    await scene.until(lambda: scene.leader() not in ("", first) and len(scene.group.in_sync) == 2)
-    await scene.confirm(5)
-    hardware, process = world.machines[scene.leader()].hardware, scene.group.leader_process
+    world, first = run.world, run.leader()
+    run.switch_off(first)
+    await run.until(lambda: run.leader() not in ("", first) and len(run.group.in_sync) == 2)
+    await run.confirm(5)
+    hardware, process = world.machines[run.leader()].hardware, run.group.leader_process
     assert process is not None
     hardware.end(process)
-    await scene.until(lambda: scene.leader() != "" and scene.group.leader_process != process, within=30.0)
-    await scene.confirm(5)
-    scene.checkers.at_the_end()
+    await run.until(lambda: run.leader() != "" and run.group.leader_process != process, within=30.0)
+    await run.confirm(5)
+    run.checkers.at_the_end()
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_two_servers_of_three_go_on_without_the_third_for_good(seed: int) -> None:
-    assert Scene(seed).play(a_machine_lost_for_good_and_then_a_leader_killed) == []
+    assert ScenarioRun(seed).play(a_machine_lost_for_good_and_then_a_leader_killed) == []
