@@ -25,7 +25,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Door:
+class Listener:
     """A listener that answers each connection with the subject's URI of the certificate it was shown, over TLS."""
 
     def __init__(self, listening: contexts.Listening) -> None:
@@ -56,7 +56,7 @@ class Door:
         self.thread.join(5)
 
     def ask(self, context: ssl.SSLContext, name: str | None = "127.0.0.1") -> tuple[str, int]:
-        """What the door answers, and the serial number of its leaf. Raises OSError."""
+        """What the listener answers, and the serial number of its leaf. Raises OSError."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
             with context.wrap_socket(plain, server_hostname=name) as connection:
                 answer = connection.recv(100).decode()
@@ -93,37 +93,37 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def door(place: Place) -> Iterator[Door]:
-    door = Door(contexts.Listening(*place.leaf("first"), place.authority.certificate))
-    yield door
-    door.close()
+def listener(place: Place) -> Iterator[Listener]:
+    listener = Listener(contexts.Listening(*place.leaf("first"), place.authority.certificate))
+    yield listener
+    listener.close()
 
 
-def test_a_caller_with_a_leaf_is_known_and_one_without_is_nobody(place: Place, door: Door) -> None:
+def test_a_caller_with_a_leaf_is_known_and_one_without_is_nobody(place: Place, listener: Listener) -> None:
     bundle = place.authority.certificate
-    assert door.ask(contexts.calling(bundle))[0] == "nobody"
-    assert door.ask(contexts.calling(bundle, *place.leaf("caller")))[0] == "dkv://d0/server/u1"
+    assert listener.ask(contexts.calling(bundle))[0] == "nobody"
+    assert listener.ask(contexts.calling(bundle, *place.leaf("caller")))[0] == "dkv://d0/server/u1"
 
 
-def test_a_leaf_that_is_foreign_or_expired_ends_the_connection(place: Place, door: Door) -> None:
+def test_a_leaf_that_is_foreign_or_expired_ends_the_connection(place: Place, listener: Listener) -> None:
     other = certificates.new_authority(OWNER, now())
     foreign = place.leaf("foreign", other)
     expired = place.leaf("expired", at=now() - 200 * certificates.DAY)
     future = place.leaf("future", at=now() + certificates.DAY)
     for pair in (foreign, expired, future):
         with pytest.raises(OSError):
-            door.ask(contexts.calling(place.authority.certificate, *pair))
+            listener.ask(contexts.calling(place.authority.certificate, *pair))
 
 
-def test_a_caller_believes_only_its_own_authority_and_the_right_address(place: Place, door: Door) -> None:
+def test_a_caller_believes_only_its_own_authority_and_the_right_address(place: Place, listener: Listener) -> None:
     other = certificates.new_authority(OWNER, now())
     with pytest.raises(ssl.SSLCertVerificationError):
-        door.ask(contexts.calling(other.certificate))
+        listener.ask(contexts.calling(other.certificate))
     with pytest.raises(ssl.SSLCertVerificationError):
-        door.ask(contexts.calling(place.authority.certificate), name="127.0.0.2")
+        listener.ask(contexts.calling(place.authority.certificate), name="127.0.0.2")
 
 
-def test_old_tls_and_plain_http_are_turned_away(place: Place, door: Door) -> None:
+def test_old_tls_and_plain_http_are_turned_away(place: Place, listener: Listener) -> None:
     old = contexts.calling(place.authority.certificate)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
@@ -131,11 +131,11 @@ def test_old_tls_and_plain_http_are_turned_away(place: Place, door: Door) -> Non
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises(OSError):
-        door.ask(old)
-    with socket.create_connection(("127.0.0.1", door.port), timeout=5) as plain:
+        listener.ask(old)
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP" not in _all(plain)
-    assert door.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
+    assert listener.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
 
 
 def _all(connection: socket.socket) -> bytes:
@@ -145,55 +145,55 @@ def _all(connection: socket.socket) -> bytes:
         return b""
 
 
-def test_a_renewed_leaf_is_shown_from_the_next_handshake_on(place: Place, door: Door) -> None:
+def test_a_renewed_leaf_is_shown_from_the_next_handshake_on(place: Place, listener: Listener) -> None:
     caller = contexts.calling(place.authority.certificate)
-    assert door.ask(caller)[1] == place.serial("first")
-    door.listening.renew(*place.leaf("second"))
-    assert door.ask(caller)[1] == place.serial("second") != place.serial("first")
+    assert listener.ask(caller)[1] == place.serial("first")
+    listener.listening.renew(*place.leaf("second"))
+    assert listener.ask(caller)[1] == place.serial("second") != place.serial("first")
 
 
-def test_a_pair_that_does_not_match_is_refused_and_the_old_leaf_stays(place: Place, door: Door) -> None:
+def test_a_pair_that_does_not_match_is_refused_and_the_old_leaf_stays(place: Place, listener: Listener) -> None:
     certificate, _ = place.leaf("second")
     _, key = place.leaf("third")
     missing = place.directory / "missing.pem"
     for pair in ((certificate, key), (missing, key), (certificate, missing)):
         with pytest.raises(Malformed):
-            door.listening.renew(*pair)
-    assert door.ask(contexts.calling(place.authority.certificate))[1] == place.serial("first")
+            listener.listening.renew(*pair)
+    assert listener.ask(contexts.calling(place.authority.certificate))[1] == place.serial("first")
 
 
-def test_an_authority_is_changed_without_closing_the_door(place: Place, door: Door) -> None:
+def test_an_authority_is_changed_without_closing_the_listener(place: Place, listener: Listener) -> None:
     old, new = place.authority, certificates.new_authority(OWNER, now())
     by_old, by_new = place.leaf("by-old"), place.leaf("by-new", new)
     both = new.certificate + old.certificate
     with pytest.raises(OSError):
-        door.ask(contexts.calling(both, *by_new))
-    door.listening.trust(both)  # PREPARED
+        listener.ask(contexts.calling(both, *by_new))
+    listener.listening.trust(both)  # PREPARED
     for pair in (by_old, by_new):
-        assert door.ask(contexts.calling(both, *pair))[0] == "dkv://d0/server/u1"
-    door.listening.renew(*by_new)  # SWITCHED
-    assert door.ask(contexts.calling(both, *by_old))[1] == place.serial("by-new")
-    door.listening.trust(new.certificate)  # DONE
-    assert door.ask(contexts.calling(new.certificate, *by_new))[0] == "dkv://d0/server/u1"
+        assert listener.ask(contexts.calling(both, *pair))[0] == "dkv://d0/server/u1"
+    listener.listening.renew(*by_new)  # SWITCHED
+    assert listener.ask(contexts.calling(both, *by_old))[1] == place.serial("by-new")
+    listener.listening.trust(new.certificate)  # DONE
+    assert listener.ask(contexts.calling(new.certificate, *by_new))[0] == "dkv://d0/server/u1"
     with pytest.raises(OSError):
-        door.ask(contexts.calling(both, *by_old))
+        listener.ask(contexts.calling(both, *by_old))
 
 
-def test_a_callers_missing_server_name_changes_nothing(place: Place, door: Door) -> None:
+def test_a_callers_missing_server_name_changes_nothing(place: Place, listener: Listener) -> None:
     new = certificates.new_authority(OWNER, now())
-    door.listening.trust(new.certificate)
+    listener.listening.trust(new.certificate)
     caller = contexts.calling(place.authority.certificate, *place.leaf("by-new", new))
     caller.check_hostname = False
-    assert door.ask(caller, name=None)[0] == "dkv://d0/server/u1"
+    assert listener.ask(caller, name=None)[0] == "dkv://d0/server/u1"
 
 
-def test_a_bundle_that_is_none_is_refused(place: Place, door: Door) -> None:
+def test_a_bundle_that_is_none_is_refused(place: Place, listener: Listener) -> None:
     for bundle in ("", "no certificate"):
         with pytest.raises(Malformed):
-            door.listening.trust(bundle)
+            listener.listening.trust(bundle)
         with pytest.raises(Malformed):
             contexts.calling(bundle)
-    assert door.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
+    assert listener.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
 
 
 def test_moments_are_read_by_people() -> None:

@@ -52,7 +52,7 @@ def test_one_changed_character_anywhere_is_noticed() -> None:
     assert "checksum" in wrong(changed).message
 
 
-def test_what_is_no_join_token_is_told_apart() -> None:
+def test_what_is_no_join_token_is_refused_as_such() -> None:
     for text in ("", "dkvt_0123456789ab_x", "hello", "\x00", "\ud800", "x" * 100_000, "dkv1", "dkv1.", "dkv1...."):
         assert "join token" in wrong(text).message
 

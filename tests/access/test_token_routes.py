@@ -68,7 +68,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("body", "words"), BAD)
 def test_bad_input_gets_one_sentence_and_changes_nothing(body: dict[str, Any], words: str) -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         before = await world.store.read()
         async with world.at("s1") as client:
             answer = await client.post(TOKENS, json=body)
@@ -76,7 +76,7 @@ def test_bad_input_gets_one_sentence_and_changes_nothing(body: dict[str, Any], w
         assert 400 <= answer.status_code < 500 and words in problem["detail"] + problem["hint"], problem
         assert await world.store.read() == before
 
-    told()
+    case()
 
 
 @scenario

@@ -55,7 +55,7 @@ def test_an_unknown_id_is_answered_as_a_wrong_secret() -> None:
         "x" * 99_999,
     ],
 )
-def test_what_is_no_token_is_told_so(text: str) -> None:
+def test_what_is_no_token_is_refused(text: str) -> None:
     assert "not whole" in said(text)
 
 

@@ -80,17 +80,17 @@ def basic(name: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
-def guarded(story: Callable[[Guarded], Any]) -> Callable[[], None]:
+def guarded(check: Callable[[Guarded], Any]) -> Callable[[], None]:
     """A test on a guarded manager."""
 
     @scenario
-    async def told(world: World) -> None:
-        await story(Guarded(world))
+    async def case(world: World) -> None:
+        await check(Guarded(world))
 
     def test() -> None:
-        told()
+        case()
 
-    test.__name__ = story.__name__
+    test.__name__ = check.__name__
     return test
 
 
@@ -144,7 +144,7 @@ def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template:
     """An administrator reaches every route: one that was judged for another address would be refused."""
 
     @guarded
-    async def told(at: Guarded) -> None:
+    async def case(at: Guarded) -> None:
         path = example(template)
         found = match(path)
         assert found and found.template == template
@@ -154,7 +154,7 @@ def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template:
         assert answer.status_code not in (401, 405) and "not_allowed" not in answer.text, answer.text
         assert "There is nothing at" not in answer.text
 
-    told()
+    case()
 
 
 def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
@@ -214,12 +214,12 @@ BAD_HEADERS = [
 @pytest.mark.parametrize("header", BAD_HEADERS, ids=range(len(BAD_HEADERS)))
 def test_a_header_that_proves_nothing_is_refused_whoever_connects(header: str) -> None:
     @guarded
-    async def told(at: Guarded) -> None:
+    async def case(at: Guarded) -> None:
         for path in (NATIVE, DIALECT):
             no_credentials(await at.ask("GET", path, Authorization=header))
         no_credentials(await at.ask("GET", NATIVE, Peer(uid=0), Authorization=header))  # what is shown counts
 
-    told()
+    case()
 
 
 @guarded
@@ -425,7 +425,7 @@ async def test_each_request_of_a_plan_is_judged_by_itself(at: Guarded) -> None:
 
 
 @guarded
-async def test_refused_attempts_are_counted_and_told_once_a_minute(at: Guarded) -> None:
+async def test_refused_attempts_are_counted_and_logged_once_a_minute(at: Guarded) -> None:
     for _ in range(5):
         await at.ask("GET", NATIVE)
     assert at.control.attempts.counted == {"unauthenticated": 5}
@@ -447,16 +447,16 @@ def test_without_access_control_nothing_is_asked() -> None:
     assert isinstance(World().apps["s1"], Api)
 
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         async with world.at("s1") as client:
             assert (await client.get(NATIVE)).status_code == 200
 
-    told()
+    case()
 
 
-def test_real_passwords_fit_through_the_same_door() -> None:
+def test_real_passwords_fit_through_the_same_judgement() -> None:
     @scenario
-    async def told(world: World) -> None:
+    async def case(world: World) -> None:
         at = Guarded(world)
         at.api = create_app(world.context("s1"), AccessControl(Verifier(b"key", lambda: 0.0)))
         stored = passwords.hash_password("pässw:rd")
@@ -465,4 +465,4 @@ def test_real_passwords_fit_through_the_same_door() -> None:
             header = "Basic " + base64.b64encode("ada:pässw:rd".encode(encoding)).decode()
             assert (await at.ask("GET", DIALECT, Authorization=header)).status_code == 200
 
-    told()
+    case()
