@@ -46,6 +46,20 @@ COSTLY = (
 
 
 @pytest.mark.parametrize(
+    "shown", [{}, {"DKV_TOKEN": "dkvt_x"}, {"DKV_USER": "ann", "DKV_PASSWORD": "x"}], ids=["none", "token", "user"]
+)
+def test_showing_who_asks_imports_nothing_that_costs_time(tmp_path: Path, shown: dict[str, str]) -> None:
+    program = (
+        "import sys; from dkv.client import Endpoint, ManagerUnreachable, HttpTransport, Request\n"
+        "try: HttpTransport().send(Endpoint('127.0.0.1', 1), Request('GET', '/', {}), 5)\n"
+        f"except ManagerUnreachable: print('asked', *(name for name in {COSTLY} if name in sys.modules))"
+    )
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")} | {"XDG_CONFIG_HOME": str(tmp_path)} | shown
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60, check=True)
+    assert output.stdout == "asked\n"
+
+
+@pytest.mark.parametrize(
     ("line", "code"),
     [
         ("Get-DkvStore -Managers 127.0.0.1:1", 1),
