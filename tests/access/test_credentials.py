@@ -35,11 +35,11 @@ STRANGER = b'HTTP/1.0 401 No\r\n\r\n{"code": "unauthenticated", "detail": "The r
 GET = Request("GET", "/", {})
 
 
-class Door:
+class Listener:
     """A listening socket that answers each request alike and keeps what it was sent."""
 
     def __init__(self, listening: socket.socket, answer: bytes) -> None:
-        self.heard: list[str] = []
+        self.requests: list[str] = []
         self._listening, self._answer = listening, answer
         listening.settimeout(0.05)
         self._ended = threading.Event()
@@ -55,7 +55,7 @@ class Door:
             except OSError:
                 return
             with line, suppress(OSError):
-                self.heard.append(line.recv(65536).decode())
+                self.requests.append(line.recv(65536).decode())
                 line.sendall(self._answer)
 
     def close(self) -> None:
@@ -70,18 +70,18 @@ class Place:
         self._stack, self.directory = stack, directory
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.endpoint = Endpoint(*listening.getsockname())
-        self.port = self._door(listening, STRANGER)
+        self.port = self._listener(listening, STRANGER)
 
-    def _door(self, listening: socket.socket, answer: bytes) -> Door:
-        door = Door(listening, answer)
-        self._stack.callback(door.close)
-        return door
+    def _listener(self, listening: socket.socket, answer: bytes) -> Listener:
+        listener = Listener(listening, answer)
+        self._stack.callback(listener.close)
+        return listener
 
-    def open_socket(self) -> Door:
+    def open_socket(self) -> Listener:
         settings = load_settings(environ={"HOME": str(self.directory)})
         settings = replace(settings, data_dir=self.directory / ("d" * 120), port=self.endpoint.port)
         data_dir = self._stack.enter_context(lock_data_dir(settings))
-        return self._door(self._stack.enter_context(local_socket(data_dir.path)), WELCOME)
+        return self._listener(self._stack.enter_context(local_socket(data_dir.path)), WELCOME)
 
 
 @contextmanager
@@ -90,9 +90,9 @@ def manager(directory: Path) -> Iterator[Place]:
         yield Place(stack, directory)
 
 
-def shown(door: Door) -> list[str]:
+def shown(listener: Listener) -> list[str]:
     """The Authorization headers of what came in there, "" for a request without one."""
-    lines = [head.split("\r\n") for head in door.heard]
+    lines = [head.split("\r\n") for head in listener.requests]
     return [next((line.partition(": ")[2] for line in head if line.startswith("Authorization")), "") for head in lines]
 
 
@@ -103,7 +103,7 @@ def test_a_manager_of_ours_is_asked_over_its_own_socket_with_no_secret(tmp_path:
         transport = HttpTransport(Credentials(environ))
         assert [transport.send(place.endpoint, GET, 5).status for _ in range(2)] == [200, 200]
         assert list(transport.stream(place.endpoint, GET, 5)) == ["{}"]
-        assert shown(own) == ["", "", ""] and not place.port.heard
+        assert shown(own) == ["", "", ""] and not place.port.requests
         assert own_socket.find("localhost", place.endpoint.port) == own_socket.find(*place.endpoint) is not None
 
 
@@ -114,7 +114,7 @@ def test_a_manager_that_began_to_ask_later_is_found_when_it_refuses(tmp_path: Pa
         own = place.open_socket()
         assert transport.send(place.endpoint, GET, 5).status == 200
         assert transport.send(place.endpoint, GET, 5).status == 200
-        assert len(place.port.heard) == 2 and len(own.heard) == 2
+        assert len(place.port.requests) == 2 and len(own.requests) == 2
 
 
 def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: 
                 stranger.communicate(b"\n")
         assert own_socket.find("127.0.0.1", place.endpoint.port + 1 if place.endpoint.port < 65535 else 1) is None
         assert own_socket.find("an.example", place.endpoint.port) is None
-        assert not own.heard
+        assert not own.requests
 
 
 def test_a_socket_whose_server_is_another_process_is_not_used(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_environment_wins_over_the_socket_and_the_file(tmp_path: Path, envir
         own = place.open_socket()
         with pytest.raises(ManagerRefused, match="shows no credentials"):
             ManagerClient(place.endpoint, HttpTransport(Credentials(environ))).domain()
-        assert shown(place.port) == [header] and not own.heard
+        assert shown(place.port) == [header] and not own.requests
 
 
 def test_what_login_kept_is_shown_where_there_is_no_socket(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_file_that_others_could_use_or_that_is_damaged_is_not_used(tmp_path: P
         path.write_text("{" if harm == "text" else '{"authorization": "a\\r\\nb"}')
     with manager(tmp_path) as place, pytest.raises(BadCredentials) as refused:
         HttpTransport(credentials).send(place.endpoint, GET, 5)
-    assert not place.port.heard and "canary" not in str(refused.value) and refused.value.hint
+    assert not place.port.requests and "canary" not in str(refused.value) and refused.value.hint
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_file_that_others_could_use_or_that_is_damaged_is_not_used(tmp_path: P
 def test_a_credential_that_cannot_be_one_is_not_sent_and_not_shown(tmp_path: Path, environ: dict[str, str]) -> None:
     with manager(tmp_path) as place, pytest.raises(BadCredentials) as refused:
         HttpTransport(Credentials(environ)).send(place.endpoint, GET, 5)
-    assert not place.port.heard and "canary" not in f"{refused.value}{refused.value.hint}"
+    assert not place.port.requests and "canary" not in f"{refused.value}{refused.value.hint}"
     assert refused.value.exit_code == 2 and refused.value.hint
 
 

@@ -1,4 +1,4 @@
-"""The manager's own socket and the TLS door, served for real: the kernel says who connects, the handshake whose key it is."""
+"""The manager's own socket and the TLS listener, served for real: the kernel says who connects, the handshake whose key it is."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def guarded(world: World, authority: str = "", clock: int = 0) -> Api:
 
 
 @asynccontextmanager
-async def served(app: Api, door: socket.socket, secured: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+async def served(app: Api, listener: socket.socket, secured: ssl.SSLContext | None = None) -> AsyncIterator[None]:
     server = Server(serving(app, LOCAL, secured=secured))
-    task = asyncio.create_task(server.serve(sockets=[door]))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(60):
             while not server.started:
@@ -97,11 +97,11 @@ def test_what_is_no_socket_is_not_removed(place: Path) -> None:
 
 
 def test_the_managers_user_administrates_without_a_secret(place: Path) -> None:
-    async def told() -> None:
+    async def main() -> None:
         world = World()
         await world.begin()
-        with local_socket(place) as door:
-            async with served(guarded(world), door):
+        with local_socket(place) as listener:
+            async with served(guarded(world), listener):
                 assert b" 200 OK" in await asked(place)
                 assert b" 401 " in await asked(place, more=b"authorization: Bearer x\r\n")
                 long = b"authorization: Bearer " + b"x" * 50_000 + b"\r\n"
@@ -111,7 +111,7 @@ def test_the_managers_user_administrates_without_a_secret(place: Path) -> None:
                     assert not endless or b" 400 " in endless
                 assert b" 200 OK" in await asked(place)
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 @needs_root
@@ -129,11 +129,11 @@ except OSError as error:
     print(type(error).__name__)
 """
 
-    async def told() -> None:
+    async def main() -> None:
         world = World()
         await world.begin()
-        with local_socket(place) as door:
-            async with served(guarded(world), door):
+        with local_socket(place) as listener:
+            async with served(guarded(world), listener):
                 assert "PermissionError" in await asyncio.to_thread(does, connect, place, MANAGER_SOCKET)
                 for opened, mode in ((place.parent, 0o755), (place, 0o755)):
                     opened.chmod(mode)
@@ -142,13 +142,13 @@ except OSError as error:
                 answer = await asyncio.to_thread(does, connect, place, MANAGER_SOCKET)
                 assert " 403 " in answer and "local uid 65534" in answer
 
-    asyncio.run(told())
+    asyncio.run(main())
 
 
 def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> None:
     now = time.time_ns() // 1_000_000
 
-    async def told() -> None:
+    async def main() -> None:
         world = World()
         await world.begin()
         owner = Owner((await world.state()).uid)
@@ -162,8 +162,8 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
             return certificate, key
 
         listening = contexts.Listening(*leaf("uid-of-s1"), authority.certificate)
-        with socket.create_server(("127.0.0.1", 0)) as door:
-            port = door.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
 
             async def ask(context: ssl.SSLContext | None, path: bytes) -> bytes:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -175,7 +175,7 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
                 finally:
                     writer.close()
 
-            async with served(guarded(world, authority.certificate, now), door, listening.context):
+            async with served(guarded(world, authority.certificate, now), listener, listening.context):
                 member = contexts.calling(authority.certificate, *leaf("uid-of-s2"))
                 assert b" 200 OK" in await ask(member, b"/admin/v1/stores")
                 refused = await ask(member, TOKENS)
@@ -186,4 +186,4 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
                 assert b" 200 OK" in await ask(contexts.calling(authority.certificate), b"/healthz")
                 assert b"HTTP" not in await ask(None, b"/healthz")
 
-    asyncio.run(told())
+    asyncio.run(main())
