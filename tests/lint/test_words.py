@@ -92,7 +92,7 @@ def test_the_documents_show_cmdlets_verbs_and_programs() -> None:
 @pytest.mark.parametrize("words", DKV, ids=" ".join)
 def test_a_dkv_command_of_the_documents_can_be_typed_so(words: list[str]) -> None:
     """All words are bound, so that each parameter exists too."""
-    used = 2 if words[0] in nouns.VERBS else 1
+    used = 2 if words[0] in nouns.VERB_WORDS else 1
     bind(find_cmdlet(" ".join(words[:used])), from_argv(words[used:]), {})
 
 

@@ -133,21 +133,8 @@ class HotCopyBody(Body):
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
-    inner: dict[str, list[type[Body]]] = {
-        "instances": [InstanceBody],
-        "groups": [GroupBody],
-        "steps": [StepBody],
-        "targets": [CopyTargetBody],
-    }
-    whole: list[type[Body]] = [
-        StoreBody,
-        InstancesBody,
-        LeaderBody,
-        PlanBody,
-        SwitchoverBody,
-        RestartBody,
-        OptionsBody,
-        HotCopyBody,
-    ]
-    models = inner.get(containers[-1] if containers else "", whole)
+    inner: dict[str, type[Body]] = {"instances": InstanceBody, "groups": GroupBody, "steps": StepBody, "targets": CopyTargetBody}
+    whole = [body for body in Body.__subclasses__() if body not in inner.values()]
+    part = inner.get(containers[-1]) if containers else None
+    models = [part] if part else whole
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -175,9 +175,9 @@ def find_cmdlet(name: str) -> Cmdlet:
     verb = nouns.find(name.lower())
     if verb is not None:
         return verb
-    if name.partition(" ")[0].lower() in nouns.VERBS:
+    if name.partition(" ")[0].lower() in nouns.VERB_WORDS:
         raise nouns.unknown(name.lower())
-    known = [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, *nouns.PROGRAMS]
+    known = [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERB_WORDS, *nouns.PROGRAMS]
     raise Usage(f"There is no command '{name}'.", nearest(name, known, "Run dkv help for the commands."))
 
 

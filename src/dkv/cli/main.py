@@ -42,10 +42,10 @@ def _dispatch(screen: Screen, words: list[str]) -> int:
     session = Session(screen)
     if not words or words[0] in ("--help", "-h", "-?"):
         return show_commands(session)
-    if words[0] in nouns.VERBS and words[1:2] in (["--help"], ["-h"], ["-?"]):
+    if words[0] in nouns.VERB_WORDS and words[1:2] in (["--help"], ["-h"], ["-?"]):
         return show_table(session, nouns.of_verb(words[0]))
     screen.verbs = not _is_cmdlet(words[0])
-    used = 2 if words[0] in nouns.VERBS else 1
+    used = 2 if words[0] in nouns.VERB_WORDS else 1
     return run_cmdlet(session, " ".join(words[:used]), from_argv(words[used:]))
 
 

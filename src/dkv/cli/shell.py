@@ -134,7 +134,7 @@ def _bare(statement: Command) -> Command:
 def _with_noun(word: str, statement: Command) -> tuple[str, Sequence[Argument]]:
     """`show domain` is one name; a cmdlet's is its own."""
     first = statement.arguments[0] if statement.arguments else None
-    if word in nouns.VERBS and isinstance(first, Positional) and isinstance(first.value, str):
+    if word in nouns.VERB_WORDS and isinstance(first, Positional) and isinstance(first.value, str):
         return f"{word} {first.value}", statement.arguments[1:]
     return statement.name, statement.arguments
 
@@ -225,11 +225,11 @@ def completions(before: str = "") -> list[str]:
     words = before.replace("`\n", " ").split()
     whole = len(words) if before[-1:].isspace() else len(words) - 1  # words that are not being typed any more
     if whole <= 0:
-        return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, "help", "exit"]
-    if whole == 1 and words[0].lower() in nouns.VERBS:
+        return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERB_WORDS, "help", "exit"]
+    if whole == 1 and words[0].lower() in nouns.VERB_WORDS:
         return [command.name.partition(" ")[2] for command in nouns.of_verb(words[0].lower())]
     try:
-        command = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERBS else 1]))
+        command = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERB_WORDS else 1]))
     except CliError:
         return [cmdlet.name for cmdlet in CMDLETS]
     return [written(param) for param in command.params]

@@ -1,4 +1,4 @@
-"""Wire: commands as JSON and back, by the names and types of their fields."""
+"""Wire: commands as JSON, by the names and types of their fields."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """CLI: the verbs with a noun, `dkv VERB NOUN`: those of nuocmd with its names and options, and dkv's own.
 
-Each file has a table VERBS. FILES names the file of each noun, so that a command imports that file only.
+Each file has a table VERBS. NOUNS_OF_FILE says which nouns a file has verbs for, so that a command imports that file only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dkv.cli.binding import Cmdlet
 from dkv.cli.errors import Usage
 from dkv.spelling import nearest
 
-_NOUNS = {
+NOUNS_OF_FILE = {
     "programs": "run state stop",
     "nouns.archives": "archive archives storage-group storage-groups",
     "nouns.databases": "database database-options databases startplan",
@@ -30,7 +30,7 @@ _NOUNS = {
 }
 """The files below dkv.cli, and the nouns whose verbs are in them."""
 
-FILES = {"": "programs"} | {noun: file for file, nouns in _NOUNS.items() for noun in nouns.split()}
+FILES = {"": "programs"} | {noun: file for file, nouns in NOUNS_OF_FILE.items() for noun in nouns.split()}
 """The file that has the verbs of a noun; of programs without a noun under "". Where they are in several files, MORE names the
 others."""
 
@@ -41,7 +41,7 @@ MORE = {
     "servers": ("nouns.checks",),
 }
 
-VERBS = tuple(
+VERB_WORDS = tuple(  # every first word of a command of two words
     (
         "add backup cancel capture check create delete enforce get hotcopy log manager rebuild remove restart restore "
         "set show shutdown start switchover update "

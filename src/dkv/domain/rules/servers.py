@@ -31,15 +31,16 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
             f"Server id {command.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
             "Choose another server id, or run this manager on its own data directory.",
         )
-    now = Server(
-        command.server_id,
-        command.uid,
-        command.host,
-        command.port,
-        command.nuodb_port,
-        command.boot_id,
+    new = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id)
+    now = replace(  # what else is known of a server stays when its manager joins again
+        known or new,
+        host=command.host,
+        port=command.port,
+        nuodb_port=command.nuodb_port,
+        boot_id=command.boot_id,
         data_dir=command.data_dir,
-        last_event=known.last_event if known else 0,
+        alive=True,
+        lost_at=0,
     )
     if known == now:
         return None
