@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "enforceLeader": Kind("enforce archive {archiveId} as leader of {store}/{group}", ("store", "group", "archiveId")),
     "stopManager": Kind("stop the manager of server {server}", ("server",)),
     "stopServerProcesses": Kind("stop the processes of server {server} by force", ("server",)),
-    "removeServer": Kind("remove server {server} from the domain", ("server",)),
+    "removeServer": Kind("delete the state of server {server}", ("server",)),
     "backUpState": Kind("back up the domain state"),
     "rebuildState": Kind("rebuild the domain state {state}", ("state",)),
     "useStore": Kind("store {store}", ("store",)),

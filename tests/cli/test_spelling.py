@@ -11,7 +11,16 @@ from dkv.cli.cmdlets import CMDLETS
 from dkv.domain.refusals import nearest
 from dkv.spelling import distance, listed, meant
 
-COMMANDS = [*nouns.VERB_WORDS, *(cmdlet.name for cmdlet in CMDLETS), "manager", "playground", "shell", "backup", "restore", "rebuild"]
+COMMANDS = [
+    *nouns.VERB_WORDS,
+    *(cmdlet.name for cmdlet in CMDLETS),
+    "manager",
+    "playground",
+    "shell",
+    "backup",
+    "restore",
+    "rebuild",
+]
 
 
 @pytest.mark.parametrize(

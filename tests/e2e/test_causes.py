@@ -282,5 +282,5 @@ def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: LocalDom
     output = odd.do("Get-DkvStore", "Odd").out
     assert "the domain stopped restarting it: it ended 3 times within 60 s, last: killed by signal 9" in output
     assert "Failed" in output
-    assert "cure the cause, then start it again" in output
+    assert "Cure the cause, then: Start-DkvStore -Name" in output
     works_again(odd)

@@ -313,7 +313,7 @@ def test_what_cannot_be_is_said_in_one_sentence(nuocmd: Nuocmd) -> None:
     (archive,) = create(nuocmd, "says", "s1")
     sm = ("start", "process", "--db-name", "says", "--engine-type", "SM")
     assert "There is no archive 999" in nuocmd.refused(*sm, "--archive-id", 999, "--server-id", "s1")
-    assert "is on s1, not s2. Use --server-id s1." in nuocmd.refused(*sm, "--archive-id", archive, "--server-id", "s2")
+    assert "is on s1, not s2. Use server s1." in nuocmd.refused(*sm, "--archive-id", archive, "--server-id", "s2")
     assert "not 9" in nuocmd.refused(*sm, "--archive-id", archive, "--server-id", "s1", "--expected-incarnation", 9)
     assert "Did you mean says?" in nuocmd.refused("get", "database", "--db-name", "sais")
     assert "start id 12345" in nuocmd.refused("shutdown", "process", "--start-id", 12345)

@@ -184,7 +184,7 @@ def test_a_server_is_stopped_given_up_and_taken_out(nuocmd: Nuocmd, domain: Loca
     assert second.wait(30) == 0
     domain.managers[1].process = None
     wait_for("its lease has ended", is_away(nuocmd, "s2"))
-    nuocmd.refused("delete server --server-id s2", "Server s2 still has archive 1", "delete server-state --server-id s2")
+    nuocmd.refused("delete server --server-id s2", "Server s2 still has archive 1", "delete the state of server s2")
     nuocmd.refused("get server-config --server-id s2", "The manager of s2")
     nuocmd("delete server-state --server-id s2")
     nuocmd("delete server --server-id s2")

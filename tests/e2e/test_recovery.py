@@ -49,7 +49,7 @@ def test_an_operator_makes_the_other_copy_lead(domain: LocalDomain) -> None:
     assert domain.client.events() == before and domain.group("Orders")["leader"] is None
     assert "In sync and not available since" in output.out and leader in output.out
     assert f"Confirmed writes made after its last marker {term}-" in output.out
-    refused(output, "--allow-data-loss and --reason")
+    refused(output, "--allow-data-loss --reason TEXT")
     refused(domain.dkv(*words, "--allow-data-loss"), "--reason")
 
     done = domain.do(*words, "--allow-data-loss", "--reason", "its disk broke", "-o", "json")

@@ -153,7 +153,7 @@ async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(wor
         await client.post("/admin/v1/stores", json=orders())
         await world.submit(ServerLost(server_id="s2", uid="uid-of-s2"))
         await refused(
-            client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "remove server s2 from the domain"
+            client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "delete the state of server s2"
         )
         await done(client, "POST", "/peers/s2/removeDomainState")
         await done(client, "DELETE", "/peers/s2")
