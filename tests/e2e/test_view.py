@@ -143,7 +143,7 @@ def test_script_limit_has_the_manager_end_the_engine_of_a_script_that_wrote(doma
     all_is_well(domain)
     refused = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", "script-limit", "9999")
     assert refused.code != 0
-    assert "at least 10000" in refused.err
+    assert "from 10000" in refused.err
     domain.do("update", "database-options", "--db-name", STORE, "--default-options", "script-limit", "10000")
     name = leader(domain)
     start_id = domain.instance(STORE, name)["process"]["startId"]
@@ -261,8 +261,10 @@ def test_whoever_holds_the_states_write_lock_is_named_while_a_leader_is_dead(dom
         for manager in domain.managers:  # before anybody has anything to write
             wait_for("it is named", lambda m=manager: held in ready_or_not(m), SOON)  # type: ignore[misc]
         os.kill(pid, signal.SIGKILL)
-        item = every_view(domain, own, held, f"kill {shell.pid}", "dkv backup state")
+        item = every_view(domain, own, held, f"kill {shell.pid}")
         assert "s old" in item["reason"]
+        assert "back up the domain state" in item["hint"]
+        assert "dkv backup state" in domain.dkv("show", "waiting", managers=f"{own.host}:{own.port}").out
         every_view(domain, own, f"{name} led it and ended (killed by signal 9")
         only = f"{own.host}:{own.port}"
         shown = domain.dkv("show", "domain", managers=only)
