@@ -48,6 +48,19 @@ async def test_a_repeated_creation_makes_no_second_token_and_shows_no_secret(wor
     assert await world.store.read() == written and made["secret"].rpartition("_")[2] not in str(written.records)
 
 
+@scenario
+async def test_the_deletion_of_a_token_can_be_planned_and_its_creation_cannot(world: World) -> None:
+    async with world.at("s1") as client:
+        made = (await client.post(TOKENS, json={"role": "viewer"})).json()
+        written = await world.store.read()
+        steps = [{"method": "DELETE", "path": f"{TOKENS}/{made['token']['id']}"}]
+        plan = (await client.post("/admin/v1/plan", json={"steps": steps})).json()
+        assert [command["command"] for command in plan["steps"][0]["commands"]] == ["DeleteToken"]
+        steps = [{"method": "POST", "path": TOKENS, "body": {"role": "viewer"}}]
+        assert (await client.post("/admin/v1/plan", json={"steps": steps})).json()["code"] == "cannot_plan"
+    assert await world.store.read() == written
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"role": "vewer"}, "Did you mean viewer?"),
     ({"role": "server"}, "no role named server"),

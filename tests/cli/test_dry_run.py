@@ -23,6 +23,7 @@ OWN_WAY_TO_ASK_FIRST = {
     "shell": "its lines have -Plan of their own",
     "backup state": "writes a file and changes no domain",
     "restore state": "says what it found and asks, before anything is written",
+    "create token": "answers a secret: one that a plan made would be good for nothing",
     "rebuild state": "says what it found and asks, before anything is written",
 }
 

@@ -26,6 +26,7 @@ router = Router(prefix="/admin/v1", tags=["plans"])
 
 PLANNABLE = re.compile(
     r"/admin/v1/stores(/.*)?"
+    r"|/admin/v1/tokens/[^/]+"
     r"|/api/1/(archives|processes|kvstore|regions|policies)(/.*)?"
     r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|hotCopy|hotCopySimple|storageGroups/[^/]+))?"
     r"|/api/1/databases/cancelHotCopy"
