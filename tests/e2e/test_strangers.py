@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dkv.config import Settings
-from dkv.data_dir import LOCK
+from dkv.constants import MANAGER_LOCK
 from dkv.manager import ManagerError
 from dkv.stop_manager import stop
 from tests.e2e.local_domain import LocalDomain, ManagerRefused, local_domain, refused, wait_for
@@ -121,7 +121,7 @@ def test_a_path_that_could_move_a_terminal_is_refused(domain: LocalDomain, bad: 
 def held(directory: Path, pid: int) -> int:
     """A data directory whose lock this process holds, and which says that another one is its manager."""
     directory.mkdir(exist_ok=True)
-    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(directory / MANAGER_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(fd, fcntl.LOCK_EX)
     os.write(fd, json.dumps({"pid": pid, "serverId": "s", "bind": "127.0.0.1", "port": 1}).encode())
     return fd
@@ -142,7 +142,7 @@ def test_a_strangers_data_directory_does_not_choose_whom_root_ends(ground: Path)
     """He lets the process inherit his lock file; it is still not his process."""
     theirs = their_directory(ground)
     does("open(f'{sys.argv[1]}/manager.lock', 'w')", theirs)
-    lock = os.open(theirs / LOCK, os.O_RDWR)
+    lock = os.open(theirs / MANAGER_LOCK, os.O_RDWR)
     with subprocess.Popen(["sleep", "60"], pass_fds=[lock]) as bystander:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, json.dumps({"pid": bystander.pid, "serverId": "s", "bind": "127.0.0.1", "port": 1}).encode())
