@@ -32,9 +32,10 @@ def library_imports(name: Path) -> set[str]:
     return {top for top in tops if top != "dkv" and top not in sys.stdlib_module_names}
 
 
-def test_what_benchmarks_import_of_dkv_exists() -> None:
+@pytest.mark.parametrize("folder", ["bench", "tests"])
+def test_what_is_imported_of_dkv_exists(folder: str) -> None:
     missing = []
-    for name in python_files("bench"):
+    for name in python_files(folder):
         for node in ast.walk(tree_of(name)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "dkv":
                 module = import_module(node.module)
