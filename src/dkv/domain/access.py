@@ -78,14 +78,3 @@ class JoinToken:
     made_by: str = ""
     made_at: int = 0
     expires_at: int = 0
-
-
-@dataclass(frozen=True)
-class Member:
-    """A server that was admitted to the domain. `refused`: it was deleted, and its certificate counts no more."""
-
-    server_uid: str
-    server_id: str
-    admitted_at: int = 0
-    by: str = ""  # the join token's id
-    refused: bool = False
