@@ -52,6 +52,13 @@ def test_every_kind_of_action_can_be_typed(kind: str, verbs: bool) -> None:
         _has_known_parameters(line)
 
 
+@pytest.mark.parametrize("path", ["/srv/it's here", "/srv/a b", "/srv/$(reboot)", "/srv/`x`;y", "/srv/ä"])
+def test_a_path_in_a_hint_is_one_word_of_a_shell(path: str) -> None:
+    """It is copied from a terminal into a shell, and a path may be another user's choice."""
+    line = command_line(action("rebuildState", state=path), verbs=True)
+    assert shlex.split(line) == ["dkv", "rebuild", "state", "--state", path, "--data-dir", "DIRECTORY"]
+
+
 def _binds(line: str) -> None:
     """The line is a command with all that it needs, by the command line's own binder."""
     words = shlex.split(line)
@@ -119,7 +126,7 @@ def test_a_hint_is_plain_text_and_its_actions_are_typed_as_the_reader_types() ->
     assert rendered(written, verbs=False) == "Start it: Start-DkvStore -Name a.b -InstanceName a-1."
     assert rendered(written, verbs=True) == "Start it: dkv start process --db-name a.b --archive-id 4 --server-id s1."
     assert rendered(hint("Use ", action("usePath", path="/srv/it's here"), "."), verbs=True) == (
-        "Use --archive-path '/srv/it''s here'."
+        "Use --archive-path '/srv/it'\\''s here'."
     )
 
 

@@ -68,6 +68,6 @@ def command_line(action: Action, verbs: bool) -> str:
 
 
 def quoted(word: str) -> str:
-    """A word as it is typed: with quotes where it has more than letters, digits and the signs of names and paths."""
+    """A word as a shell takes it: with quotes where it has more than letters, digits and the signs of names and paths."""
     plain = word and all(char.isalnum() or char in "_.-/" for char in word)
-    return word if plain else "'" + word.replace("'", "''") + "'"
+    return word if plain else "'" + word.replace("'", "'\\''") + "'"
