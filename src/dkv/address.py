@@ -8,6 +8,17 @@ def endpoint_text(host: str, port: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_address(host: str) -> bool:
+    """Whether a host is written as an IP address, not as a name."""
+    from ipaddress import ip_address  # a command line without a survey does not pay for it
+
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is reached from its own machine only: a loopback address, or localhost."""
     from ipaddress import ip_address  # a command line without a survey does not pay for it

@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
+from dkv.access.certificate_files import DIRECTORY, CertificateFiles
+from dkv.access.certificates import reachable
+from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import create_app
@@ -29,6 +32,7 @@ from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import ClientError, Credentials, Endpoint, HttpTransport, Request
 from dkv.config import Settings
+from dkv.control.certificates import CertificatePlaces
 from dkv.data_dir import DataDir, local_socket, lock_data_dir, refuse_public_bind, with_real_data_dir
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
@@ -182,6 +186,14 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
     )
 
 
+def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces:
+    """Where this manager keeps its certificate and the domain's key, and under which address its leaf says it is reached."""
+    own = CertificateFiles(settings.data_dir.absolute() / DIRECTORY)
+    state = files.without_links(Path(settings.state.partition(":")[2]))
+    keys = KeyFiles(own.directory / DOMAIN_KEY, state.with_name(state.name + BESIDE))
+    return CertificatePlaces(own, keys, reachable(server_uid, settings.bind))
+
+
 @contextlib.asynccontextmanager
 async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
@@ -196,6 +208,7 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
         on_event=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
         on_error=log_error,
         warn=log.warning,
+        certificates=certificate_places(settings, data_dir.uid) if is_controlled(settings) else None,
     )
     manager = Manager(local_server(settings, data_dir), store, engines, hooks)
     try:

@@ -276,6 +276,20 @@ def write_new(name: str, text: str, *, at: int, lasting: bool = True) -> None:
         os.fsync(at)
 
 
+def write_once(name: str, text: str, *, at: int) -> bool:
+    """Make a lasting file, whole or not at all; False: there is something of that name, which stays. Raises OSError."""
+    fresh = f"{FRESH}{secrets.token_hex(12)}"
+    write_new(fresh, text, at=at)
+    try:
+        os.link(fresh, name, src_dir_fd=at, dst_dir_fd=at, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(fresh, dir_fd=at)
+    os.fsync(at)
+    return True
+
+
 def write_whole(path: Place, text: str) -> None:
     """As `write_new`, in a directory that its caller vouches for. Raises OSError."""
     above, name = os.path.split(os.fspath(path))

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dkv.control.access import Access
+from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.liveness import Liveness
 from dkv.control.submit import Judge, Submitter, View
 from dkv.domain.decide import decide
@@ -43,6 +45,7 @@ class ManagerHooks:
     on_error: Callable[[Step | None, Exception, int], None] = lambda step, error, times: None  # as Reconciler
     warn: Callable[[str], None] = lambda text: None
     judge: Judge = decide
+    certificates: CertificatePlaces | None = None  # None without access control
 
 
 class Manager:
@@ -57,6 +60,11 @@ class Manager:
         self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge)
         self._observed: Callable[[], Observation | None] = lambda: None
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
+        self.certificates = (
+            Certificates(self.submitter, hooks.certificates, hooks.wall, partial(_warn_of_certificate, hooks.warn))
+            if hooks.certificates
+            else None
+        )
         self.domain_uid = ""
 
     def readiness(self) -> StoreError | None:
@@ -95,12 +103,20 @@ class Manager:
         )
 
     async def join(self) -> None:
-        """Found the domain or join it. Raises ManagerError, StoreError."""
+        """Found the domain or join it. Raises ManagerError, CertificateError, StoreError."""
         self.domain_uid = await self.submitter.create_domain(self._hooks.token())
+        if self.certificates:
+            await self.certificates.begin(self.domain_uid)
         await self.liveness.renew()
         joined = await self.liveness.join()
         if isinstance(joined, Refused):
             raise ManagerError(joined.message, joined.hint)
+
+    def _look(self) -> None:
+        """A newer view is at hand."""
+        self.liveness.look()
+        if self.certificates:
+            self.certificates.notice()
 
     async def run(self) -> None:
         """Renew the lease, watch other servers, tick and reconcile until cancelled. The engines go on running."""
@@ -116,7 +132,7 @@ class Manager:
             probe=hooks.probe,
             accepts=hooks.accepts,
             on_error=hooks.on_error,
-            on_view=self.liveness.look,
+            on_view=self._look,
         )
         self._observed = reconciler.observed
         try:
@@ -124,6 +140,12 @@ class Manager:
                 tasks.create_task(self.liveness.run(reconciler.known))
                 tasks.create_task(reconciler.run())
                 tasks.create_task(self.access.run(self.store))
+                if self.certificates:
+                    tasks.create_task(self.certificates.run(reconciler.known))
         finally:
             await reconciler.close()
             await self.liveness.leave()
+
+
+def _warn_of_certificate(warn: Callable[[str], None], why: str) -> None:
+    warn(f"the certificate of this manager could not be kept: {why}")

@@ -23,6 +23,8 @@ from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
 from dkv.constants import MANAGER_SOCKET
 from dkv.data_dir import local_socket
+from dkv.domain.access import MANAGERS
+from dkv.domain.commands import AuthorityFounded
 from dkv.listening import LOCAL, Server, serving
 from dkv.manager import ManagerError
 from tests.api.world import World
@@ -46,10 +48,9 @@ def address(place: Path) -> str:
     return f"/proc/self/fd/{os.open(place, os.O_RDONLY | os.O_DIRECTORY)}/{MANAGER_SOCKET}"
 
 
-def guarded(world: World, authority: str = "", clock: int = 0) -> Api:
+def guarded(world: World, clock: int = 0) -> Api:
     world.now = clock or world.now
-    trusted = [authority] if authority else []
-    control = AccessControl(Verifier(b"key", time.monotonic), administrators={os.geteuid()}, authorities=lambda: trusted)
+    control = AccessControl(Verifier(b"key", time.monotonic), administrators={os.geteuid()})
     return create_app(world.context("s1"), control)
 
 
@@ -153,6 +154,7 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
         await world.begin()
         owner = Owner((await world.state()).uid)
         authority = certificates.new_authority(owner, now)
+        await world.submit(AuthorityFounded(owner=MANAGERS, certificate=authority.certificate, key="sealed"))
 
         def leaf(uid: str) -> tuple[Path, Path]:
             pair = certificates.new_leaf(authority, owner, Reachable(uid, ("127.0.0.1",)), now)
@@ -175,7 +177,7 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
                 finally:
                     writer.close()
 
-            async with served(guarded(world, authority.certificate, now), listener, listening.context):
+            async with served(guarded(world, now), listener, listening.context):
                 member = contexts.calling(authority.certificate, *leaf("uid-of-s2"))
                 assert b" 200 OK" in await ask(member, b"/admin/v1/stores")
                 refused = await ask(member, TOKENS)

@@ -17,7 +17,8 @@ from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
 from dkv.api.description import describe
 from dkv.api.rights import ROUTES, match
-from dkv.domain.commands import CreateToken, PutRecord
+from dkv.domain.access import MANAGERS
+from dkv.domain.commands import AuthorityFounded, CreateToken, PutRecord
 from dkv.domain.rights import Right
 from dkv.peer import Peer, shown_to
 from tests.api.world import HOSTS, PORT, World, scenario
@@ -39,9 +40,7 @@ class Guarded:
         self.world = world
         self.asked = 0
         self.authority = certificates.new_authority(Owner("d0"), NOW)
-        control = AccessControl(
-            Verifier(b"key", lambda: 0.0, self._fits), administrators={0, 1000}, authorities=lambda: [self.authority.certificate]
-        )
+        control = AccessControl(Verifier(b"key", lambda: 0.0, self._fits), administrators={0, 1000})
         self.control = control
         self.api = create_app(world.context("s1"), control)
         self.random = iter(range(1, 200))
@@ -85,7 +84,9 @@ def guarded(check: Callable[[Guarded], Any]) -> Callable[[], None]:
 
     @scenario
     async def case(world: World) -> None:
-        await check(Guarded(world))
+        at = Guarded(world)
+        await world.submit(AuthorityFounded(owner=MANAGERS, certificate=at.authority.certificate, key="sealed"))
+        await check(at)
 
     def test() -> None:
         case()

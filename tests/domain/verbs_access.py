@@ -24,3 +24,10 @@ def _create_token(runner: ScenarioRunner, line: Line) -> c.Command:
 @verb("delete-token")
 def _delete_token(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.DeleteToken(now=runner.world.now, token_id=f"{line.words[0]:0>12}")
+
+
+@verb("found-authority")
+def _authority_founded(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`found-authority managers first`: a manager made the authority `first`; its key is sealed."""
+    owner, certificate = line.words
+    return c.AuthorityFounded(now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}")

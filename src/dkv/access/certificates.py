@@ -7,12 +7,14 @@ wall-clock milliseconds.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dkv.access import crypto
 from dkv.access.crypto import KeyPair, Malformed, Names
 from dkv.access.moments import moment
+from dkv.address import is_address
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 
@@ -59,6 +61,12 @@ class Reachable:
     names: tuple[str, ...] = ()
 
 
+def reachable(server_uid: str, *hosts: str) -> Reachable:
+    """A server that is reached at these addresses and names."""
+    addresses = tuple(host for host in hosts if is_address(host))
+    return Reachable(server_uid, addresses, tuple(host for host in hosts if host not in addresses))
+
+
 # Signing -------------------------------------------------------------------------------------------------------------
 
 
@@ -86,6 +94,11 @@ def new_leaf(authority: KeyPair, owner: Owner, server: Reachable, now: int) -> K
 
 
 # Renewal -------------------------------------------------------------------------------------------------------------
+
+
+def jitter_of(server_uid: str) -> float:
+    """From 0 to 1, for ever the same for one server: how much later than others it renews."""
+    return int(hashlib.sha256(server_uid.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
 def renewal_at(leaf: str, jitter: float) -> int:

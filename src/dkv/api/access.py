@@ -27,6 +27,7 @@ from dkv.access.roles import Asked
 from dkv.api.context import DRY_RUN, ManagerContext
 from dkv.api.problems import Answer, one_line, refuse, waiting
 from dkv.api.rights import match, names_in
+from dkv.domain.access import MANAGERS
 from dkv.domain.decision import Refused
 from dkv.domain.identities import fingerprint_of_der, roles_of, user_named, user_with_certificate
 from dkv.domain.model import State
@@ -48,11 +49,10 @@ HINT = hint("On the manager's machine be root (sudo) or the manager's user; anyw
 
 @dataclass(frozen=True)
 class AccessControl:
-    """What access control needs of its manager. `authorities` gives the PEM texts of those that are trusted now."""
+    """What access control needs of its manager."""
 
     verifier: Verifier
     administrators: Collection[int] = ()  # uids
-    authorities: Callable[[], Sequence[str]] = tuple
     attempts: Attempts = field(default_factory=Attempts)
     monotonic: Callable[[], float] = time.monotonic
     verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VERIFICATIONS))
@@ -166,8 +166,8 @@ class Access:
         if user := user_with_certificate(state, fingerprint_of_der(certificate)):
             return principals.user(user)
         living = {server.uid for server in state.servers.values()}
-        authorities, now = self._control.authorities(), self._manager.clock()
-        uid = certificates.judge_peer(certificate, authorities, Owner(state.uid), living, now)
+        authority, now = state.authorities.get(MANAGERS), self._manager.clock()
+        uid = certificates.judge_peer(certificate, authority.trusted if authority else (), Owner(state.uid), living, now)
         if isinstance(uid, Refused):
             return no("unauthenticated", uid.message, uid.hint)
         return principals.server(uid)

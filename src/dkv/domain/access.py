@@ -1,4 +1,4 @@
-"""Domain: who may come in, as the state keeps it: users, roles, tokens, join tokens, the servers that joined. Values; pure.
+"""Domain: who may come in, as the state keeps it: users, roles, tokens, join tokens, authorities. Values; pure.
 
 No secret is kept that could be used: of a password its Argon2id hash, of a token's 256 random bits their SHA-256. Times are
 wall-clock milliseconds.
@@ -7,6 +7,7 @@ wall-clock milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 METHODS = ("*", "GET", "PUT", "POST", "DELETE")
 
@@ -78,3 +79,42 @@ class JoinToken:
     made_by: str = ""
     made_at: int = 0
     expires_at: int = 0
+
+
+MANAGERS = "managers"
+"""The owner of the authority that signs for managers; that of a database's engines is the database's uid."""
+
+
+class RotationPhase(StrEnum):
+    """How far the change of an authority has come (authority.py); DONE when none is under way."""
+
+    PREPARED = "PREPARED"
+    SWITCHED = "SWITCHED"
+    DONE = "DONE"
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The certificate authority of one owner, and the other one while it is changed. Certificates are PEM texts, keys are sealed
+    with the domain's key; `reported` has the uids of the servers that reported the phase.
+    """
+
+    owner: str
+    current: str
+    key: str
+    phase: RotationPhase = RotationPhase.DONE
+    other: str = ""  # PREPARED: the next one; SWITCHED: the former one
+    other_key: str = ""
+    reported: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # uids of servers that an operator said not to wait for
+    phase_at: int = 0  # when the phase began, to be shown
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The authorities whose leaves are believed, the one that signs first."""
+        return (self.current, self.other) if self.other else (self.current,)
+
+    @property
+    def bundle(self) -> str:
+        """The same as the text of a CA file."""
+        return "".join(self.trusted)

@@ -8,73 +8,54 @@ leaf, so the old authority is dropped. A phase ends when every server reported i
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
+from dkv.domain.access import Authority, RotationPhase
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 from dkv.hints import action
 
 
-class Phase(StrEnum):
-    """How far the change of an authority has come; DONE when none is under way."""
-
-    PREPARED = "PREPARED"
-    SWITCHED = "SWITCHED"
-    DONE = "DONE"
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """The authorities of one owner: PEM texts, and the uids of the servers that reported the present phase."""
-
-    current: str
-    other: str = ""  # PREPARED: the next one; SWITCHED: the former one
-    phase: Phase = Phase.DONE
-    reported: tuple[str, ...] = ()
-
-    @property
-    def trusted(self) -> tuple[str, ...]:
-        """The authorities whose leaves are believed, the one that signs first."""
-        return (self.current, self.other) if self.other else (self.current,)
-
-    @property
-    def bundle(self) -> str:
-        """The same as the text of a CA file."""
-        return "".join(self.trusted)
-
-
-def prepare(rotation: Rotation, following: str) -> Rotation | Refused:
-    """Put a new authority beside the present one."""
-    if rotation.phase is not Phase.DONE:
+def prepare(authority: Authority, following: str, key: str, now: int) -> Authority | Refused:
+    """Put a new authority, with its sealed key, beside the present one."""
+    if authority.phase is not RotationPhase.DONE:
         return no(
             "rotation_running",
-            f"The authority is being changed already: its phase is {rotation.phase}.",
+            f"The authority is being changed already: its phase is {authority.phase}.",
             "Wait for it. The servers that it waits for: ",
             action("showWaiting"),
             ".",
         )
-    return replace(rotation, other=following, phase=Phase.PREPARED, reported=())
+    return replace(authority, other=following, other_key=key, phase=RotationPhase.PREPARED, phase_at=now)
 
 
-def report(rotation: Rotation, server_uid: str, phase: Phase) -> Rotation:
+def report(authority: Authority, server_uid: str, phase: RotationPhase) -> Authority:
     """A server trusts or shows what that phase asks for. A report of another phase is out of date and changes nothing."""
-    if phase is not rotation.phase or phase is Phase.DONE or server_uid in rotation.reported:
-        return rotation
-    return replace(rotation, reported=(*rotation.reported, server_uid))
+    if phase is not authority.phase or phase is RotationPhase.DONE or server_uid in authority.reported:
+        return authority
+    return replace(authority, reported=(*authority.reported, server_uid))
 
 
-def missing(rotation: Rotation, servers: Collection[str], without: Collection[str] = ()) -> tuple[str, ...]:
+def missing(authority: Authority, servers: Collection[str]) -> tuple[str, ...]:
     """The uids of the servers that the phase waits for, in order; none when no change is under way."""
-    if rotation.phase is Phase.DONE:
+    if authority.phase is RotationPhase.DONE:
         return ()
-    return tuple(sorted(set(servers) - set(rotation.reported) - set(without)))
+    return tuple(sorted(set(servers) - set(authority.reported) - set(authority.without)))
 
 
-def advance(rotation: Rotation, servers: Collection[str], without: Collection[str] = ()) -> Rotation:
+def advance(authority: Authority, servers: Collection[str], now: int) -> Authority:
     """The next phase, if no server is missing; else the same."""
-    if rotation.phase is Phase.DONE or missing(rotation, servers, without):
-        return rotation
-    if rotation.phase is Phase.PREPARED:
-        return Rotation(current=rotation.other, other=rotation.current, phase=Phase.SWITCHED)
-    return Rotation(current=rotation.current)
+    if authority.phase is RotationPhase.DONE or missing(authority, servers):
+        return authority
+    if authority.phase is RotationPhase.PREPARED:
+        return replace(
+            authority,
+            current=authority.other,
+            key=authority.other_key,
+            phase=RotationPhase.SWITCHED,
+            other=authority.current,
+            other_key=authority.key,
+            reported=(),
+            phase_at=now,
+        )
+    return Authority(authority.owner, authority.current, authority.key, phase_at=now)

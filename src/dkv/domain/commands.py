@@ -760,6 +760,15 @@ class DeleteToken(Command):
     token_id: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuthorityFounded(Command):
+    """A manager made the first authority of an owner: its certificate in PEM, and its key sealed with the domain's key."""
+
+    owner: str
+    certificate: str
+    key: str
+
+
 # All of them ------------------------------------------------------------------------------------------------------
 
 
@@ -837,6 +846,7 @@ FACTS: tuple[type[Command], ...] = (
     SlotsLost,
     DeletionsKept,
     SlotsOwned,
+    AuthorityFounded,
 )
 
 

@@ -17,6 +17,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import COPIES_ACTIVE, State
 from dkv.domain.rules import (
     archives,
+    authorities,
     copies,
     database_restart,
     databases,
@@ -112,6 +113,7 @@ RULES: dict[type[Command], Rule] = {
     c.CopyWritten: copies.copy_written,
     c.CopyBroke: copies.copy_broke,
     c.CutDropped: copies.cut_dropped,
+    c.AuthorityFounded: authorities.authority_founded,
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from dkv.domain import event_causality
-from dkv.domain.access import Token
+from dkv.domain.access import Authority, Token
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event, InvariantError
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
@@ -46,6 +46,7 @@ KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
     Record: ("records", lambda r: (r.kind, r.key)),
     HotCopy: ("copies", lambda c: c.copy_id),
     Token: ("tokens", lambda t: t.token_id),
+    Authority: ("authorities", lambda a: a.owner),
 }
 """The field of State that holds things of a type, and a thing's key there."""
 
@@ -73,6 +74,7 @@ class Draft(event_causality.DecisionEvents):
         self.next_copy_id = state.next_copy_id
         self.copies = state.copies
         self.tokens = state.tokens
+        self.authorities = state.authorities
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
@@ -103,6 +105,7 @@ class Draft(event_causality.DecisionEvents):
             next_copy_id=self.next_copy_id,
             copies=self.copies,
             tokens=self.tokens,
+            authorities=self.authorities,
             events=self.before.events + len(self.events),
         )
         return drafted.made_from(self.before, self.touched)

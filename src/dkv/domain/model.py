@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dkv.database_options import DEFAULTS
-from dkv.domain.access import Token
+from dkv.domain.access import Authority, Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
@@ -428,6 +428,7 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
     "records": (),
     "copies": (COPIES_ACTIVE,),
     "tokens": (),
+    "authorities": (),
 }
 """By the field of State that holds the things."""
 
@@ -444,6 +445,7 @@ class Reader:
     records: Mapping[tuple[str, str], Record]
     copies: Mapping[int, HotCopy]
     tokens: Mapping[str, Token]
+    authorities: Mapping[str, Authority]
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""
@@ -537,6 +539,7 @@ class State(Reader):
     next_copy_id: int = 1
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by id
+    authorities: Mapping[str, Authority] = field(default_factory=dict)  # by owner
     events: int = 0  # how many there were so far; the next one has the next number
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None

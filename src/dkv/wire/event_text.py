@@ -49,6 +49,7 @@ WORDS = {
     "database.options": "the options of {subject} changed",
     "server.lost": "the manager of {subject} is away",
     "server.joined": "the manager of {subject} joined",
+    "authority.founded": "the {subject} was made",
 }
 """What an event says happened, by its kind. A kind that is not here is described by its change, or by its name."""
 
