@@ -7,6 +7,7 @@ ports. It carries a mark in the environment of everything it starts, and by that
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -252,6 +253,20 @@ class LocalDomain:
         yield
         assert self.picture() == before
 
+    def account(self) -> str:
+        """What the domain shows and what its managers logged last: for whoever reads a failed test."""
+        lines = []
+        with contextlib.suppress(ClientError):
+            for store in self.client.stores():
+                lines += [f"{store['name']}: {json.dumps(group)}" for group in store["groups"]]
+            lines += [f"waiting: {json.dumps(item)}" for item in self.client.waiting()]
+            for event in self.client.newest_events(60)["events"]:
+                lines.append(f"{event['sequence']} {event['at']} {event['kind']} {event['subject']}: {event['text']} {event['because']}")
+        for manager in self.managers:
+            if manager.log.exists():
+                lines += [f"{manager.server_id}: {line}" for line in manager.log.read_text(errors="replace").splitlines()[-15:]]
+        return "\n".join(lines)
+
     # -- leaving ------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -299,6 +314,9 @@ def local_domain(root: Path, servers: int = 3, settings: dict[str, str] | None =
     try:
         domain.start()
         yield domain
+    except BaseException:
+        print(domain.account())
+        raise
     finally:
         domain.close()
 

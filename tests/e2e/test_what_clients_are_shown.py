@@ -131,7 +131,8 @@ def probed(store: Json) -> Iterator[list[Prober]]:
 
 
 def test_no_engine_ever_names_a_node_that_does_not_exist(tmp_path: Path) -> None:
-    with local_domain(tmp_path, servers=2) as domain:
+    # One instance is killed three times within a minute: with the default restart budget it would be parked.
+    with local_domain(tmp_path, servers=2, settings={"DKV_RESTART_BUDGET": "100"}) as domain:
         domain.create("Shown", "-InstanceCount", "2", "-ReplicationFactor", "2", start=False)
         with probed(domain.client.store("Shown")) as probers:
             domain.do("Start-DkvStore", "Shown")
@@ -145,6 +146,7 @@ def test_no_engine_ever_names_a_node_that_does_not_exist(tmp_path: Path) -> None
             domain.managers[1].kill()
             domain.managers[1].restart()
             os.kill(domain.pid("Shown", leaders(domain)[0]), signal.SIGKILL)
+            wait_for("somebody is missing", lambda: not all_in_sync(domain))
             whole(domain, probers)
             domain.do("Stop-DkvStore", "Shown")
             domain.do("Start-DkvStore", "Shown")
