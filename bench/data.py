@@ -78,7 +78,7 @@ def measure(stage: Stage, recorder: Recorder, wish: Namespace, copies: int) -> N
         for number in range(-1, wish.rounds):  # the first warms up and fills the keys
             for load in (*LOADS, MIX):
                 for side in SIDES if number % 2 else SIDES[::-1]:
-                    rate = one(at[side], load, wish.percent)
+                    rate = throughput(at[side], load, wish.percent)
                     if number >= 0:
                         recorder.add("rate", shape=f"1x{copies}", load=load, side=side, number=number, per_second=rate)
                 progress(f"1x{copies}: round {number + 1} of {wish.rounds}, {load}")
@@ -93,7 +93,7 @@ def settings_of(stage: Stage) -> list[str]:
     return [line for line in lines if line.strip() and line.split()[0] not in MANAGED]
 
 
-def one(endpoint: str, load: str, percent: int) -> float:
+def throughput(endpoint: str, load: str, percent: int) -> float:
     """Operations a second of one load on one side."""
     if load == MIX:
         return mix(endpoint, 1.5 * percent / 100)

@@ -46,9 +46,9 @@ def their_directory(ground: Path, name: str = "theirs") -> Path:
 
 def snapshot(place: Path) -> dict[str, tuple[int, int, str]]:
     """Names, modes, owners and contents of all below a place, and of itself; links as what they say."""
-    found = {}
+    contents = {}
     for path in [place, *sorted(place.rglob("*"))]:
         status = path.lstat()
-        said = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
-        found[str(path.relative_to(place))] = (status.st_mode, status.st_uid, said)
-    return found
+        content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
+        contents[str(path.relative_to(place))] = (status.st_mode, status.st_uid, content)
+    return contents

@@ -49,9 +49,9 @@ class Machine:
 
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         decision = await self._world.submitter.submit(command, key)
-        for one in (await self._world.state()).archives.values():
-            if one.removed and not one.kept:
-                fact = ArchiveRetired(server_id=one.server_id, archive_id=one.archive_id, path="/away")
+        for removed in (await self._world.state()).archives.values():
+            if removed.removed and not removed.kept:
+                fact = ArchiveRetired(server_id=removed.server_id, archive_id=removed.archive_id, path="/away")
                 await self._world.submitter.submit(fact)
         return decision
 
@@ -153,11 +153,11 @@ class Said:
     whole: bool = True
 
 
-async def answered(world: World, said: Said) -> httpx.Response:
+async def answered(world: World, request: Said) -> httpx.Response:
     """What the manager of s1 answers. What it does after its answer is not waited for. Raises TimeoutError if it hangs."""
     begun: Json = {"status": 0, "headers": [], "body": b""}
     over = asyncio.Event()
-    app = asyncio.ensure_future(world.apps["s1"](_scope(said), _receive(said), _send(begun, over)))
+    app = asyncio.ensure_future(world.apps["s1"](_scope(request), _receive(request), _send(begun, over)))
     try:
         async with asyncio.timeout(WITHIN):
             await asyncio.wait({app, asyncio.ensure_future(over.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,36 +167,36 @@ async def answered(world: World, said: Said) -> httpx.Response:
         over.set()
         app.cancel()
         await asyncio.gather(app, return_exceptions=True)
-    url = f"http://{HOSTS['s1']}:{PORT}".encode() + said.target
-    request = httpx.Request(said.method, url.decode("latin-1"), extensions={"target": said.target})
+    url = f"http://{HOSTS['s1']}:{PORT}".encode() + request.target
+    request = httpx.Request(request.method, url.decode("latin-1"), extensions={"target": request.target})
     answer = httpx.Response(begun["status"], headers=begun["headers"], content=begun["body"], request=request)
     answer.elapsed = timedelta(0)  # nobody is to measure it, and it has to be there
     return answer
 
 
-def _scope(said: Said) -> Json:
-    path, _, query = said.target.partition(b"?")
-    length = [(b"content-length", str(len(said.body)).encode())] if said.body and said.whole else []
-    own = [(b"host", f"{HOSTS['s1']}:{PORT}".encode())] if not any(n.lower() == b"host" for n, _ in said.headers) else []
+def _scope(request: Said) -> Json:
+    path, _, query = request.target.partition(b"?")
+    length = [(b"content-length", str(len(request.body)).encode())] if request.body and request.whole else []
+    own = [(b"host", f"{HOSTS['s1']}:{PORT}".encode())] if not any(n.lower() == b"host" for n, _ in request.headers) else []
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
-        "method": said.method,
+        "method": request.method,
         "scheme": "http",
         "path": unquote(path.decode("latin-1")),
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": [*own, *length, *((name.lower(), value) for name, value in said.headers)],
+        "headers": [*own, *length, *((name.lower(), value) for name, value in request.headers)],
         "client": ("127.0.0.1", 50_000),
         "server": (HOSTS["s1"], PORT),
     }
 
 
-def _receive(said: Said) -> Callable[[], Awaitable[Json]]:
+def _receive(request: Said) -> Callable[[], Awaitable[Json]]:
     size = 65_536
-    chunks = [said.body[at : at + size] for at in range(0, len(said.body), size)] or [b""]
+    chunks = [request.body[at : at + size] for at in range(0, len(request.body), size)] or [b""]
 
     async def receive() -> Json:
         if not chunks:

@@ -29,7 +29,9 @@ class Description:
 
     def __init__(self, document: Json) -> None:
         self.schema = schemathesis.openapi.from_dict(document)
-        self.operations = {(one.ok().method.upper(), one.ok().path): one.ok() for one in self.schema.get_all_operations()}
+        self.operations = {
+            (operation.ok().method.upper(), operation.ok().path): operation.ok() for operation in self.schema.get_all_operations()
+        }
         self._paths = sorted({path for _, path in self.operations}, key=lambda path: path.count("{"))
 
     def path_of(self, target: str) -> str | None:
@@ -89,7 +91,7 @@ def fuzz(description: Description, name: tuple[str, str], known: Mapping[str, li
 
     @hypothesis.settings(SETTINGS, max_examples=examples)
     @hypothesis.given(data=st.data())
-    def asked(data: st.DataObject) -> None:
+    def ask_once(data: st.DataObject) -> None:
         mode = data.draw(st.sampled_from([GenerationMode.POSITIVE, GenerationMode.NEGATIVE]))
         case = data.draw(operation.as_strategy(mode))
         _say_known(data, case.path_parameters, known)
@@ -104,7 +106,7 @@ def fuzz(description: Description, name: tuple[str, str], known: Mapping[str, li
             error.add_note(f"Replay: {case.as_curl_command()}")
             raise
 
-    asked()
+    ask_once()
 
 
 def _another_is_away(answer: httpx.Response) -> bool:
@@ -116,6 +118,6 @@ HOP = ("content-length", "connection", "user-agent", "accept-encoding", "host")
 
 def _say_known(data: st.DataObject, parameters: dict[str, Any] | None, known: Mapping[str, list[Any]]) -> None:
     """Three times in four say the name of something that is there: a request about nothing is refused too early."""
-    for one in parameters or {}:
-        if one in known and data.draw(st.integers(0, 3)):
-            parameters[one] = data.draw(st.sampled_from(known[one]))  # type: ignore[index]
+    for parameter in parameters or {}:
+        if parameter in known and data.draw(st.integers(0, 3)):
+            parameters[parameter] = data.draw(st.sampled_from(known[parameter]))  # type: ignore[index]

@@ -149,7 +149,7 @@ def numbered(number: Any) -> list[tuple[str, bytes, Any]]:
     port["instances"][0] |= {"clientPort": number}
     return [
         ("POST", STORES, port),
-        *(("POST", STORES, orders(name="Fresh", **{one: number})) for one in ("replicationFactor", "minInSync", "maxMemory")),
+        *(("POST", STORES, orders(name="Fresh", **{field: number})) for field in ("replicationFactor", "minInSync", "maxMemory")),
         ("POST", STORES, orders(name="Fresh", groups=[{"name": "g", "slots": [[0, number]]}])),
         ("POST", b"/admin/v1/stores/OrdersStore/switchover", {"toStartId": number}),
         ("POST", b"/admin/v1/stores/OrdersStore/groups/UNPARTITIONED/leader", {"archiveId": number}),
@@ -229,14 +229,14 @@ HEADERS = [
 
 def ask_each(stage: Stage, requests: list[Said], refused: bool | None = None) -> list[int]:
     """Ask one after the other, each in the same world. With `refused` each has to be refused."""
-    return [stage.runner.run(asked(stage.world, said, refused)) for said in requests]
+    return [stage.runner.run(status_of(stage.world, request, refused)) for request in requests]
 
 
-async def asked(world: FurnishedWorld, said: Said, refused: bool | None) -> int:
-    where = f"{said.method} {said.target[:200]!r} {dict(said.headers)} {said.body[:200]!r}"
+async def status_of(world: FurnishedWorld, request: Said, refused: bool | None) -> int:
+    where = f"{request.method} {request.target[:200]!r} {dict(request.headers)} {request.body[:200]!r}"
     await world.put_back()
     before = (await world.store.read()).revision
-    answer = await answered(world, said)
+    answer = await answered(world, request)
     after = (await world.store.read()).revision
     status, text = answer.status_code, answer.text
     assert status < 500 or (status == 503 and "manager_away" in text), f"{where}: {status} {text[:500]}"
@@ -247,14 +247,14 @@ async def asked(world: FurnishedWorld, said: Said, refused: bool | None) -> int:
         sentence = error.get("detail") or error["messages"][0]
         assert sentence and "\n" not in sentence and "Traceback" not in text and len(text) < 5_000, f"{where}: {text[:500]}"
     assert not refused or status >= 400, f"{where}: {status} {text[:300]}"
-    descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb))[said.target.startswith(b"/api/1")].holds(answer)
+    descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb))[request.target.startswith(b"/api/1")].holds(answer)
     return status
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_body_that_is_none_is_refused(stage: Stage, kind: str) -> None:
     content, headers = BODIES[kind]
-    taking = [one for one in TAKING if one not in MAY_TAKE.get(kind, ())]
+    taking = [operation for operation in TAKING if operation not in MAY_TAKE.get(kind, ())]
     ask_each(stage, [Said(method, target, headers, content) for method, target in taking], refused=kind != "no kind" or None)
 
 

@@ -22,10 +22,10 @@ def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
         for number in range(ANSWERS_KEPT + 20):
             put = PutRecord(actor="dba", kind="kvstore", key="same", value=str(number))
             await submitter.submit(put, RequestKey(f"key-{number}"))
-        kept = {name for name in (await store.read()).records if name.startswith(ANSWERS)}
-        assert len(kept) == ANSWERS_KEPT
-        assert any(f"key-{ANSWERS_KEPT + 19}" in name for name in kept)
-        assert not any(name.endswith("key-0") for name in kept)
+        names = {name for name in (await store.read()).records if name.startswith(ANSWERS)}
+        assert len(names) == ANSWERS_KEPT
+        assert any(f"key-{ANSWERS_KEPT + 19}" in name for name in names)
+        assert not any(name.endswith("key-0") for name in names)
 
     asyncio.run(main())
 
@@ -55,9 +55,9 @@ async def test_a_second_password_under_the_key_of_the_first_is_refused(world: Wo
             changed = await client.post(CREDENTIALS, json={"newPassword": "second"}, headers=KEY)
             assert (changed.status_code, changed.json()["name"]) == (200, "eve")
     await refused(world, "POST", CREDENTIALS, json={"newPassword": "third"})
-    kept = records.value_of(await world.state(), "user", "eve")["password"]
-    assert fits(b"second", kept)
-    assert not fits(b"third", kept)
+    password = records.value_of(await world.state(), "user", "eve")["password"]
+    assert fits(b"second", password)
+    assert not fits(b"third", password)
 
 
 @scenario
@@ -95,7 +95,7 @@ async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
                 "/admin/v1/plan", json={"steps": [{**step, "body": {"newValue": value}} for value in ("red", "red", "blue")]}
             )
         ).json()
-    assert [one["status"] for one in plan["steps"]] == [200, 200, 409]
+    assert [step["status"] for step in plan["steps"]] == [200, 200, 409]
 
 
 @scenario
@@ -105,5 +105,5 @@ async def test_what_is_kept_of_a_request_does_not_show_its_password(world: World
         await client.put(EVE, json={"password": "first"})
         for key in ("one", "two"):
             await client.post(CREDENTIALS, json={"newPassword": "x"}, headers={"Idempotency-Key": key})
-    kept = [text for name, text in (await world.store.read()).records.items() if name.startswith(ANSWERS)]
-    assert len({text.partition('"request"')[2] for text in kept}) == 2
+    answers = [text for name, text in (await world.store.read()).records.items() if name.startswith(ANSWERS)]
+    assert len({text.partition('"request"')[2] for text in answers}) == 2

@@ -30,7 +30,7 @@ class Served:
         self.kept.append(made)
         return made
 
-    async def asked(self, source: str = "127.0.0.9", more: bytes = b"connection: close\r\n", path: bytes = b"/healthz") -> bytes:
+    async def ask(self, source: str = "127.0.0.9", more: bytes = b"connection: close\r\n", path: bytes = b"/healthz") -> bytes:
         """The whole answer to one request of somebody else."""
         reader, writer = await asyncio.open_connection(self.host, self.port, local_addr=(source, 0))
         try:
@@ -44,7 +44,7 @@ class Served:
         took = []
         for _ in range(3):
             began = time.monotonic()
-            assert b" 200 OK" in await self.asked(source)
+            assert b" 200 OK" in await self.ask(source)
             took.append(time.monotonic() - began)
         assert min(took) < SOON
 
@@ -58,32 +58,32 @@ async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIte
         listener.listen(128)
         server = Server(serving(world.apps["s1"], within))
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        found = Served(*listener.getsockname())
+        manager = Served(*listener.getsockname())
         try:
             async with asyncio.timeout(60):
                 while not server.started:
                     await asyncio.sleep(0.01)
-                yield found
+                yield manager
         finally:
-            for kept in found.kept:
-                kept.close()
+            for connection in manager.kept:
+                connection.close()
             server.end()
             await task
 
 
 def play(scenario: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
     async def run() -> None:
-        async with served(within) as found:
-            await scenario(found)
+        async with served(within) as manager:
+            await scenario(manager)
 
     asyncio.run(run())
 
 
-def closed(one: socket.socket) -> bool:
+def closed(connection: socket.socket) -> bool:
     """Whether the other end has closed it."""
-    one.setblocking(False)
+    connection.setblocking(False)
     try:
-        return one.recv(65_536) == b""
+        return connection.recv(65_536) == b""
     except BlockingIOError:
         return False
     except OSError:
@@ -103,7 +103,7 @@ def test_idle_connections_of_one_address_make_room_for_its_next_one_and_keep_nob
             manager.connect()
         await manager.is_prompt()
         await manager.is_prompt("127.0.0.1")
-        assert sum(not closed(one) for one in manager.kept) <= SMALL.each
+        assert sum(not closed(connection) for connection in manager.kept) <= SMALL.each
 
     play(scenario)
 
@@ -113,7 +113,7 @@ def test_idle_connections_of_many_addresses_keep_nobody_out() -> None:
         for number in range(5 * SMALL.most):
             manager.connect(f"127.0.1.{1 + number % 50}")
         await manager.is_prompt()
-        assert sum(not closed(one) for one in manager.kept) <= SMALL.most
+        assert sum(not closed(connection) for connection in manager.kept) <= SMALL.most
 
     play(scenario)
 
@@ -135,7 +135,7 @@ def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeyp
                     slow.sendall(b"x")
                 except OSError:
                     pass
-        assert all(closed(one) for one in (silent, head, body))
+        assert all(closed(connection) for connection in (silent, head, body))
         await manager.is_prompt()
 
     play(scenario)
@@ -196,10 +196,10 @@ def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
         )
         assert b" 200 OK" in await reader.read()
         writer.close()
-        said = await manager.asked(path=b"/admin/v1/events", more=b"accept: application/json\r\nconnection: close\r\n")
-        assert b"operator at 127.0.0.9" in said
-        assert b"board" not in said
-        assert b"alice" not in said
-        assert b"server:" not in said.partition(b"\r\n\r\n")[0].lower()
+        answer = await manager.ask(path=b"/admin/v1/events", more=b"accept: application/json\r\nconnection: close\r\n")
+        assert b"operator at 127.0.0.9" in answer
+        assert b"board" not in answer
+        assert b"alice" not in answer
+        assert b"server:" not in answer.partition(b"\r\n\r\n")[0].lower()
 
     play(scenario)

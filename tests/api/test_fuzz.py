@@ -25,20 +25,20 @@ DESCRIBED = {
 OPERATIONS = [pytest.param(of_nuodb, name, id=" ".join(name)) for of_nuodb in DESCRIBED for name in DESCRIBED[of_nuodb]]
 
 
-async def judged(world: FurnishedWorld, said: Said) -> httpx.Response:
+async def judged(world: FurnishedWorld, request: Said) -> httpx.Response:
     """Ask, and see that a refusal or a look changed nothing."""
     await world.put_back()
     before = (await world.store.read()).revision
-    answer = await answered(world, said)
+    answer = await answered(world, request)
     after = (await world.store.read()).revision
-    changing = said.method not in LOOKS and not said.target.startswith(b"/admin/v1/plan")
+    changing = request.method not in LOOKS and not request.target.startswith(b"/admin/v1/plan")
     assert after == before or (changing and answer.status_code < 400), f"{answer.status_code} and yet something was changed"
     return answer
 
 
 def ask_all(stage: Stage, of_nuodb: bool, name: tuple[str, str], examples: int) -> None:
     def ask(method: str, target: bytes, headers: Mapping[str, str], body: bytes) -> httpx.Response:
-        encoded = tuple((one.encode("latin-1", "replace"), text.encode("latin-1", "replace")) for one, text in headers.items())
+        encoded = tuple((name.encode("latin-1", "replace"), text.encode("latin-1", "replace")) for name, text in headers.items())
         return stage.runner.run(judged(stage.world, Said(method, target, encoded, body)))
 
     fuzz(descriptions(lambda _: {})[of_nuodb], name, KNOWN, examples, ask)

@@ -55,7 +55,7 @@ class Maker:
                 schema = self._document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
             else:
                 ways = schema.get("anyOf") or schema["oneOf"]
-                schema = next(one for one in ways if one.get("type") != "null")
+                schema = next(way for way in ways if way.get("type") != "null")
         return dict(schema)
 
     def smallest(self, schema: Schema, number: int = 1, name: str = "") -> Any:
@@ -65,7 +65,7 @@ class Maker:
             return schema.get("const", schema.get("enum", [None])[0])
         if schema.get("type") == "object":
             inner, needed = schema.get("properties", {}), schema.get("required", ())
-            return {one: self.smallest(inner[one], number, one) for one in inner if one in needed}
+            return {name: self.smallest(inner[name], number, name) for name in inner if name in needed}
         if schema.get("type") == "array":
             return [self.smallest(schema["items"], number + n, name) for n in range(schema.get("minItems", 1))]
         if schema.get("type") in ("integer", "number", "boolean"):
@@ -88,9 +88,9 @@ class Maker:
                 yield f"{count} wrong values", {f"n{n}": [] for n in range(count)}
             yield "long names", {f"{n}" + "x" * (size // 100 - 20): "v" for n in range(100)}
         elif kind == "object":
-            for one, inner in schema["properties"].items():
-                for how, value in self.filled(inner, one, size):
-                    yield f"{one}: {how}", {**self.smallest(schema), one: value}
+            for name, inner in schema["properties"].items():
+                for how, value in self.filled(inner, name, size):
+                    yield f"{name}: {how}", {**self.smallest(schema), name: value}
 
     def _many(self, schema: Schema, name: str, size: int) -> Iterator[tuple[str, Any]]:
         items, most = schema["items"], min(WIDEST, schema.get("maxItems", WIDEST))
@@ -99,9 +99,9 @@ class Maker:
             yield f"{count} good ones", [self.smallest(items, n, name) for n in range(count)]
         yield "wrong ones", [{"x": n} for n in range(min(most, size // 12))]
         inner = self.plain(items)
-        for one, part in inner.get("properties", {}).items():
-            for how, value in self.filled(part, one, size - each):
-                yield f"one with {one}: {how}", [{**self.smallest(inner), one: value}]
+        for name, part in inner.get("properties", {}).items():
+            for how, value in self.filled(part, name, size - each):
+                yield f"one with {name}: {how}", [{**self.smallest(inner), name: value}]
 
 
 def bodies() -> Iterator[Body]:
@@ -149,14 +149,14 @@ class Turns:
             self.longest, last = max(self.longest, now - last), now
 
 
-async def asked(world: FurnishedWorld, said: Said) -> tuple[int, float]:
+async def status_and_time(world: FurnishedWorld, request: Said) -> tuple[int, float]:
     """The status, and the longest turn."""
     await world.put_back()
     turns = Turns()
     watching = asyncio.create_task(turns.watch())
     await asyncio.sleep(0.002)
     try:
-        answer = await answered(world, said)
+        answer = await answered(world, request)
         await asyncio.sleep(0.002)
     finally:
         watching.cancel()
@@ -165,11 +165,11 @@ async def asked(world: FurnishedWorld, said: Said) -> tuple[int, float]:
 
 async def holds(world: FurnishedWorld, body: Body) -> str:
     """What is wrong with how a body was answered; "" for nothing."""
-    said = Said(body.method, body.path.encode(), JSON, body.text)
-    assert len(said.body) <= largest_body(body.path), (body.path, body.how, len(said.body))
+    request = Said(body.method, body.path.encode(), JSON, body.text)
+    assert len(request.body) <= largest_body(body.path), (body.path, body.how, len(request.body))
     longest = 0.0
     for _ in range(TRIES):
-        status, longest = await asked(world, said)
+        status, longest = await status_and_time(world, request)
         if not 0 < status < 500:
             return f"{body.method} {body.path} with {body.how}: {status}"
         if longest < LONGEST:
@@ -183,7 +183,7 @@ async def all_that_hold(world: FurnishedWorld, bodies: Iterable[Body]) -> list[s
 
 def test_no_body_holds_the_loop(stage: Stage) -> None:
     hostile = list(bodies())
-    assert len({(one.method, one.path) for one in hostile}) > 30, "the descriptions list the bodies that routes take"
+    assert len({(body.method, body.path) for body in hostile}) > 30, "the descriptions list the bodies that routes take"
     wrong = stage.runner.run(all_that_hold(stage.world, hostile))
     assert not wrong, "\n".join(wrong)
 

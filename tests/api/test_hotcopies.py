@@ -28,7 +28,7 @@ class Breaking(Machine):
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         decision = await super().submit(command, key)
         if isinstance(command, RequestHotCopy) and isinstance(decision, Accepted):
-            copy = max(decision.state.copies.values(), key=lambda one: one.copy_id)
+            copy = max(decision.state.copies.values(), key=lambda copy: copy.copy_id)
             fact = CopyBroke(
                 server_id=copy.parts[0].server_id,
                 copy_id=copy.copy_id,

@@ -61,17 +61,17 @@ async def test_processes_are_listed(world: World) -> None:
 async def test_events_are_paged_and_say_why_and_who(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
-        found = (await client.get("/admin/v1/events?store=OrdersStore")).json()["events"]
-        last = found[-1]["sequence"]
+        events = (await client.get("/admin/v1/events?store=OrdersStore")).json()["events"]
+        last = events[-1]["sequence"]
         assert (await client.get(f"/admin/v1/events?after={last}")).json() == {"events": [], "oldest": 1}
         assert len((await client.get("/admin/v1/events?limit=1")).json()["events"]) == 1
-    first = found[0]
+    first = events[0]
     assert (first["cause"], first["ordered"]) == (None, True), "somebody asked for it"
     assert (first["kind"], first["database"], first["command"]) == ("database.created", "OrdersStore", "CreateDatabase")
     assert (first["because"], first["change"]) == ("it was created", "(new) -> NOT_RUNNING")
     assert first["actor"].startswith("operator")
     assert first["at"] == world.now
-    assert next(e["archiveId"] for e in found if e["kind"] == "archive.created") == 0
+    assert next(e["archiveId"] for e in events if e["kind"] == "archive.created") == 0
 
 
 @scenario
@@ -99,7 +99,7 @@ async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
         await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
         await world.submit(ProcessStarted(server_id="s1", start_id=0))
         newest = (await client.get("/admin/v1/events?newest=1")).json()["events"][0]["sequence"]
-        world.domain.log[:] = [one for one in world.domain.log if one.sequence >= newest]
+        world.domain.log[:] = [event for event in world.domain.log if event.sequence >= newest]
         chain = (await client.get(f"/admin/v1/events/{newest}")).json()
         assert (await client.get("/admin/v1/events")).json()["oldest"] == newest
     assert (len(chain["events"]), chain["trimmed"]) == (1, True)
@@ -199,10 +199,10 @@ async def two_started(world: World) -> list[int]:
 async def test_metrics_of_all_nodes_come_from_the_manager_that_is_asked(world: World) -> None:
     await two_started(world)
     async with world.at() as client:
-        found = (await client.get("/admin/v1/metrics?windowSec=5")).json()
+        metrics = (await client.get("/admin/v1/metrics?windowSec=5")).json()
         own = (await client.get("/admin/v1/metrics?local=true")).json()
-    assert found["updated"] == world.now
-    rows = found["metrics"]
+    assert metrics["updated"] == world.now
+    rows = metrics["metrics"]
     assert [row["instanceName"] for row in rows] == ["orders-1"] * 4 + ["orders-2"] * 4
     assert [row["metric"] for row in rows[:4]] == ["Get", "Put", "Remove", "Count"]
     put, count = rows[1], rows[3]
@@ -263,9 +263,9 @@ async def test_a_manager_that_does_not_answer_costs_only_its_own_rows(world: Wor
     await two_started(world)
     world.counters["s2"] = [{"nonsense": 1}]
     async with world.at() as client:
-        found = (await client.get("/admin/v1/metrics")).json()
-    assert found["silentServers"] == ["s2"]
-    assert {row["instanceName"] for row in found["metrics"]} == {"orders-1"}
+        metrics = (await client.get("/admin/v1/metrics")).json()
+    assert metrics["silentServers"] == ["s2"]
+    assert {row["instanceName"] for row in metrics["metrics"]} == {"orders-1"}
     for app in world.apps.values():
         await app.sampler.close()
 

@@ -76,7 +76,7 @@ async def test_a_store_with_one_copy_in_sync_is_not_restarted_while_it_serves(wo
         nobody = (await client.post(f"{STORE}/switchover", json={"toStartId": 99})).json()
         nowhere = (await client.post(f"{STORE.replace('Orders', 'Order')}/restart", json={})).json()
         wrong = (await client.post(f"{STORE}/switchover", json={"group": "g7"})).json()
-    assert [one["code"] for one in (alone, strange, nobody, nowhere, wrong)] == [
+    assert [refusal["code"] for refusal in (alone, strange, nobody, nowhere, wrong)] == [
         "cannot_switch_over",
         "unknown_field",
         "unknown_process",
@@ -110,8 +110,8 @@ async def test_what_waits_is_listed_for_the_domain_and_for_one_store(world: Worl
     async with world.at() as client:
         assert (await client.get("/admin/v1/waiting")).json() == {"waiting": []}
         start_id = (await client.post(f"{STORE}/instances/orders-2/start")).json()["startId"]
-        (one,) = (await client.get("/admin/v1/waiting", params={"store": "OrdersStore"})).json()["waiting"]
-        assert one == {
+        (item,) = (await client.get("/admin/v1/waiting", params={"store": "OrdersStore"})).json()["waiting"]
+        assert item == {
             "kind": "process",
             "subject": f"process {start_id} (orders-2)",
             "store": "OrdersStore",
@@ -122,5 +122,5 @@ async def test_what_waits_is_listed_for_the_domain_and_for_one_store(world: Worl
             "hintParts": [{"text": "Look at the log of the manager of s2.", "action": None, "arguments": {}}],
             "blocksWrites": False,
         }
-        assert (await client.get(STORE)).json()["waiting"] == [one]
+        assert (await client.get(STORE)).json()["waiting"] == [item]
         assert (await client.get("/admin/v1/waiting", params={"store": "Nothing"})).json() == {"waiting": []}

@@ -81,24 +81,24 @@ class Stage(World):
     async def does(self, steps: list[Json]) -> tuple[list[Json], list[int]]:
         """Carry the same requests out; the commands with their events, and the statuses."""
         self.numbers = itertools.count(IDS)
-        seen, kept = Listening(self.submitter), self.submitter
+        seen, submitter = Listening(self.submitter), self.submitter
         self.submitter = seen  # type: ignore[assignment]
         statuses = []
         async with self.at() as client:
-            for one in steps:
-                headers = {"Idempotency-Key": one["key"]} if one.get("key") else {}
-                extra = {"json": one["body"]} if "body" in one else {}
-                answer = await client.request(one["method"], one["path"], headers=headers, **extra)
+            for step in steps:
+                headers = {"Idempotency-Key": step["key"]} if step.get("key") else {}
+                extra = {"json": step["body"]} if "body" in step else {}
+                answer = await client.request(step["method"], step["path"], headers=headers, **extra)
                 statuses.append(answer.status_code)
-        self.submitter = kept
+        self.submitter = submitter
         return seen.seen, statuses
 
 
 def spoken(plan: Json) -> list[Json]:
-    found = [one for step in plan["steps"] for one in step["commands"]]
-    for one in found:
-        one["fields"]["now"] = 0
-    return found
+    commands = [command for step in plan["steps"] for command in step["commands"]]
+    for command in commands:
+        command["fields"]["now"] = 0
+    return commands
 
 
 # What may be asked for ---------------------------------------------------------------------------------------
@@ -280,9 +280,9 @@ async def test_secrets_are_not_printed(world: World) -> None:
     ]
     async with world.at() as client:
         plan = (await client.post("/admin/v1/plan", json={"steps": steps})).json()
-    commands = [one for step in plan["steps"] for one in step["commands"]]
-    assert [one["command"] for one in commands] == ["CreateDatabase", "CreateDatabase"]
-    assert all(one["fields"]["secret"] == "***" for one in commands)
+    commands = [command for step in plan["steps"] for command in step["commands"]]
+    assert [command["command"] for command in commands] == ["CreateDatabase", "CreateDatabase"]
+    assert all(command["fields"]["secret"] == "***" for command in commands)
     assert "hush-hush" not in str(commands)
 
 
@@ -296,7 +296,7 @@ async def test_the_second_step_sees_what_the_first_would_do(world: World) -> Non
     ]
     async with world.at() as client:
         planned = (await client.post("/admin/v1/plan", json={"steps": steps})).json()["steps"]
-        assert [one["status"] for one in planned] == [201, 200, 202, 409]
+        assert [step["status"] for step in planned] == [201, 200, 202, 409]
         assert planned[2]["commands"][0]["events"][-1]["change"] == "(new) -> REQUESTED" or planned[2]["commands"]
         assert planned[3]["commands"][0]["refused"]["code"] == "database_running"
         assert (await client.get("/admin/v1/stores")).json()["stores"] == []

@@ -28,10 +28,10 @@ class Through:
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         headers = tuple((name.encode(), text.encode()) for name, text in request.headers.items())
-        said = Said(request.method, request.target.encode(), headers, request.body or b"")
+        asgi_request = Said(request.method, request.target.encode(), headers, request.body or b"")
         if request.method != "GET" and request.target != "/admin/v1/plan":
             self.changes.append(request.target)
-        answer = self._stage.runner.run(answered(self._stage.world, said))
+        answer = self._stage.runner.run(answered(self._stage.world, asgi_request))
         return Reply(answer.status_code, dict(answer.headers), answer.content)
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
@@ -77,8 +77,8 @@ VERBS: dict[str, Callable[[Session], int]] = {
 
 def events_after(stage: Stage, revision: int) -> list[tuple[str, str, str]]:
     async def read() -> list[tuple[str, str, str]]:
-        found = [json.loads(one.text) for one in await stage.world.store.events(0, 10_000) if one.revision > revision]
-        return [(one["kind"], one["subject"], one["because"]) for one in found]
+        events = [json.loads(event.text) for event in await stage.world.store.events(0, 10_000) if event.revision > revision]
+        return [(event["kind"], event["subject"], event["because"]) for event in events]
 
     return stage.runner.run(read())
 
@@ -103,7 +103,7 @@ def test_a_plan_of_maintenance_is_what_then_happens(stage: Stage, tmp_path: Path
     except Enough:
         pass
     assert len(done.changes) == 1
-    events = [(e["kind"], e["subject"], e["because"]) for one in plan["plan"] for e in one["events"]]
+    events = [(e["kind"], e["subject"], e["because"]) for step in plan["plan"] for e in step["events"]]
     assert events == events_after(stage, before) != []
 
 

@@ -48,10 +48,10 @@ async def test_without_leave_and_reason_nothing_is_enforced(world: World) -> Non
 async def test_the_state_is_given_whole_and_without_answered_keys(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders(), headers={"Idempotency-Key": "k"})
-        said = (await client.get("/admin/v1/state")).json()
+        answer = (await client.get("/admin/v1/state")).json()
     state = await world.state()
-    assert (said["uid"], said["revision"]) == (state.uid, world.domain.snapshot.revision)
-    assert said["records"] == codec.encode(state)
+    assert (answer["uid"], answer["revision"]) == (state.uid, world.domain.snapshot.revision)
+    assert answer["records"] == codec.encode(state)
 
 
 @scenario

@@ -112,12 +112,12 @@ def test_a_repeated_request_gets_its_first_answer(before: list[Request], request
     @scenario
     async def case(world: World) -> None:
         async with world.at("s1") as client:
-            for one in before:
-                await done(client, one)
+            for request in before:
+                await done(client, request)
             first = await ask(client, request_, "k")
             assert first.status_code < 300, first.json()
-            for one in after:
-                await done(client, one)
+            for request in after:
+                await done(client, request)
         written = await world.store.read()
         async with world.at("s2") as client:
             again = await ask(client, request_, "k")

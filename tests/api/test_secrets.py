@@ -49,27 +49,27 @@ def secrets(stage: Stage) -> list[str]:
     state = stage.runner.run(stage.world.state())
     record = json.loads(state.records[("user", "eve")].value)
     assert record["password"].startswith("$argon2id$")
-    kept = [database.secret for database in state.databases.values() if database.secret]
-    assert kept
-    return [*PASSWORDS, record["password"], record["password"].rpartition("$")[2], *kept]
+    secrets_kept = [database.secret for database in state.databases.values() if database.secret]
+    assert secrets_kept
+    return [*PASSWORDS, record["password"], record["password"].rpartition("$")[2], *secrets_kept]
 
 
-def shows_no_secret(said: bytes, secrets: list[str], where: str) -> None:
-    found = [secret for secret in secrets if secret.encode() in said]
-    assert not found, f"{where} shows {found}"
+def shows_no_secret(answer: bytes, secrets: list[str], where: str) -> None:
+    shown = [secret for secret in secrets if secret.encode() in answer]
+    assert not shown, f"{where} shows {shown}"
 
 
 def addresses() -> list[tuple[str, str]]:
     known = descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb))
-    paths = [path for one in known.values() for method, path in one.operations if method == "GET"]
+    paths = [path for description in known.values() for method, path in description.operations if method == "GET"]
     return [(path, path.format(**{name: values[0] for name, values in KNOWN.items()})) for path in paths]
 
 
 def test_no_look_at_anything_shows_a_secret(stage: Stage, secrets: list[str]) -> None:
     for path, address in addresses():
         if path not in HOLDS_SECRETS:
-            said = Said("GET", f"{address}?{QUERIES.get(path, '')}".encode(), JSON)
-            answer = stage.runner.run(answered(stage.world, said))
+            request = Said("GET", f"{address}?{QUERIES.get(path, '')}".encode(), JSON)
+            answer = stage.runner.run(answered(stage.world, request))
             shows_no_secret(unpacked(answer.content), secrets, path)
     for name in ("fresh", "OrdersStore"):
         shows_no_secret(ask(stage, "GET", f"/api/1/databases/{name}"), secrets, name)
@@ -90,11 +90,11 @@ def test_a_plan_shows_no_password_and_none_that_is_kept(stage: Stage, secrets: l
         {"method": "PUT", "path": "/api/1/databases/other", "body": {"databaseDbaPassword": PASSWORDS[2]}},
         {"method": "POST", "path": "/admin/v1/stores", "body": orders(name="Fresh")},
     ]
-    said = ask(stage, "POST", "/admin/v1/plan", {"steps": steps[:-1]})
-    shows_no_secret(said, secrets, "the plan")
-    commands = [one for step in json.loads(said)["steps"] for one in step["commands"]]
-    assert [one["command"] for one in commands] == ["PutRecord"] * 4 + ["CreateDatabase"]
-    assert all("argon2" not in str(one) for one in commands)
+    answer = ask(stage, "POST", "/admin/v1/plan", {"steps": steps[:-1]})
+    shows_no_secret(answer, secrets, "the plan")
+    commands = [command for step in json.loads(answer)["steps"] for command in step["commands"]]
+    assert [command["command"] for command in commands] == ["PutRecord"] * 4 + ["CreateDatabase"]
+    assert all("argon2" not in str(command) for command in commands)
     assert '"password":"***"' in commands[0]["fields"]["value"]
     assert '"password":"***"' in str(commands[1]["fields"]["expects"])
 
@@ -117,7 +117,7 @@ def test_a_refusal_does_not_repeat_a_password_of_a_wrong_kind(stage: Stage, fiel
         "newPassword": b"/api/1/policies/users/ada/credentials",
     }
     method = "POST" if field == "newPassword" else "PUT"
-    said = Said(method, targets[field], JSON, json.dumps({field: [PASSWORDS[0]]}).encode())
-    answer = stage.runner.run(answered(stage.world, said))
+    request = Said(method, targets[field], JSON, json.dumps({field: [PASSWORDS[0]]}).encode())
+    answer = stage.runner.run(answered(stage.world, request))
     assert answer.status_code == 400
     shows_no_secret(answer.content, list(PASSWORDS), field)

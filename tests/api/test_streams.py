@@ -71,7 +71,7 @@ async def stream(manager: Served, source: str, after: int = 0) -> AsyncIterator[
 
 
 async def refusal(manager: Served, source: str) -> bytes:
-    return await manager.asked(source, path=b"/admin/v1/events")
+    return await manager.ask(source, path=b"/admin/v1/events")
 
 
 def test_there_are_no_more_streams_than_the_bounds_and_others_are_answered_beside_them() -> None:
@@ -79,10 +79,10 @@ def test_there_are_no_more_streams_than_the_bounds_and_others_are_answered_besid
         async with served(WIDE) as manager, AsyncExitStack() as two, AsyncExitStack() as one:
             for _ in range(32):
                 await one.enter_async_context(stream(manager, "127.0.0.2"))
-            said = await refusal(manager, "127.0.0.2")
-            assert b" 503 " in said.partition(b"\r\n")[0]
-            assert b"too_many_streams" in said
-            assert b"32 event streams go to 127.0.0.2, 32 in all." in said
+            answer = await refusal(manager, "127.0.0.2")
+            assert b" 503 " in answer.partition(b"\r\n")[0]
+            assert b"too_many_streams" in answer
+            assert b"32 event streams go to 127.0.0.2, 32 in all." in answer
             for number in range(32):
                 await two.enter_async_context(stream(manager, f"127.0.0.{3 + number % 8}"))
             assert b"0 event streams go to 127.0.0.50, 64 in all." in await refusal(manager, "127.0.0.50")
@@ -97,14 +97,14 @@ def test_there_are_no_more_streams_than_the_bounds_and_others_are_answered_besid
 
 async def refused_or_begun(manager: Served, source: str) -> bytes:
     async with stream(manager, source) as reader:
-        said = b""
-        while not reader.at_eof() and b"too_many_streams" not in said:
+        answer = b""
+        while not reader.at_eof() and b"too_many_streams" not in answer:
             try:
                 async with asyncio.timeout(0.5):
-                    said += await reader.read(4_096)
+                    answer += await reader.read(4_096)
             except TimeoutError:
-                return said
-        return said
+                return answer
+        return answer
 
 
 def test_streams_share_the_connections_that_the_machine_allows() -> None:

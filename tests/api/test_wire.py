@@ -21,10 +21,10 @@ from tests.domain.verbs import ScenarioRunner
 def sample(kind: Any) -> Any:
     """Some value of an annotated type, never its default."""
     if get_origin(kind) in (Union, UnionType):
-        return sample(next(one for one in get_args(kind) if one is not type(None)))
+        return sample(next(kind_in_it for kind_in_it in get_args(kind) if kind_in_it is not type(None)))
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
-        return (sample(kinds[0]), sample(kinds[0])) if kinds[1:] == (...,) else tuple(sample(one) for one in kinds)
+        return (sample(kinds[0]), sample(kinds[0])) if kinds[1:] == (...,) else tuple(sample(kind_in_it) for kind_in_it in kinds)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{f.name: sample(hints[f.name]) for f in fields(kind)})  # type: ignore[operator]
@@ -68,7 +68,7 @@ def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -
     for line in ("servers A B", "create orders on=A,B", "start orders-1 orders-2", "up orders", "exit orders-2", "exit 2"):
         runner.run(line)
     state = runner.world.state
-    assert {one.minor for one in state.tombstones.values()} == {1, 2}
-    late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}
+    assert {tombstone.minor for tombstone in state.tombstones.values()} == {1, 2}
+    late = {start_id: replace(tombstone, at=1_000 - tombstone.minor) for start_id, tombstone in state.tombstones.items()}
     shown = views.tombstones_view(replace(state, tombstones=late), "orders")
-    assert [one["incarnation"]["minor"] for one in shown] == [2, 1]
+    assert [tombstone["incarnation"]["minor"] for tombstone in shown] == [2, 1]

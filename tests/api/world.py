@@ -82,7 +82,7 @@ class World:
 
     def _counting(self, server: str) -> Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]:
         async def count() -> Sequence[Mapping[str, Any]]:
-            return [dict(one) for one in self.counters[server]]
+            return [dict(sample) for sample in self.counters[server]]
 
         return count
 
@@ -92,16 +92,16 @@ class World:
     async def _fetch(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
         async with self.at(_server_at(host)) as client:
             answer = await client.get(target)
-        found: dict[str, Any] = answer.json()
-        return found
+        body: dict[str, Any] = answer.json()
+        return body
 
     async def _order(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
         async with self.at(_server_at(host)) as client:
             answer = await client.post(target)
         if answer.status_code >= 400:
             raise OSError(answer.json()["messages"][0])
-        found: dict[str, Any] = answer.json()
-        return found
+        body: dict[str, Any] = answer.json()
+        return body
 
     def at(self, server: str = "s1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.apps[server], raise_app_exceptions=False)

@@ -6,12 +6,12 @@ from dkv.engine.contract import EngineSeen
 from tests.contract.engine_harness import Machine, of
 
 
-async def handed_over(machine: Machine, start_id: int, thorough: bool = True, asked: bool = False) -> EngineSeen:
+async def handed_over(machine: Machine, start_id: int, thorough: bool = True, requested: bool = False) -> EngineSeen:
     """A coordinated failover to that engine, asked for again, as the product does, if its five seconds passed in vain.
     `asked`: it was asked just now.
     """
     for looks in range(2400):
-        if looks % 600 == 0 and (looks or not asked):
+        if looks % 600 == 0 and (looks or not requested):
             await machine.engines.failover(start_id)
         engine = of(await machine.engines.survey(thorough=thorough), start_id)
         if engine is not None and engine.role == "leader":

@@ -198,10 +198,10 @@ def test_no_answer_of_valkey_names_a_made_up_node_while_the_leader_is_away(tmp_p
         _, follower = await pair(machine)
         await machine.engines.take_clients(2)
 
-        async def said() -> list[str]:
+        async def answers() -> list[str]:
             return [await whole(machine, 2, *question) for question in QUESTIONS]
 
-        before = await said()
+        before = await answers()
         assert all("127.0.0.1" in text for text in before)
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)

@@ -424,7 +424,7 @@ def test_a_follower_that_is_to_take_over_is_kept_awake_until_it_leads(tmp_path: 
             in_time += now is not None and now.role == "leader"
             if in_time == 3:
                 return
-            await handed_over(machine, heir.start_id, asked=True)
+            await handed_over(machine, heir.start_id, requested=True)
             await seen(machine, leader.start_id, lambda engine: engine.role == "follower" and engine.replication.link_up)
         raise AssertionError(f"in {in_time} of 10 failovers only was there a leader when the order returned")
 

@@ -36,7 +36,7 @@ def _robbed(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("kept")
-def _kept(runner: ScenarioRunner, line: Line) -> c.Command:
+def _deletions_kept(runner: ScenarioRunner, line: Line) -> c.Command:
     """`kept LEADER path=/p keys=300`, or without a path."""
     return c.DeletionsKept(
         **runner.leads(

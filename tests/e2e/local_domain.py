@@ -261,7 +261,9 @@ class LocalDomain:
                 lines += [f"{store['name']}: {json.dumps(group)}" for group in store["groups"]]
             lines += [f"waiting: {json.dumps(item)}" for item in self.client.waiting()]
             for event in self.client.newest_events(60)["events"]:
-                lines.append(f"{event['sequence']} {event['at']} {event['kind']} {event['subject']}: {event['text']} {event['because']}")
+                lines.append(
+                    f"{event['sequence']} {event['at']} {event['kind']} {event['subject']}: {event['text']} {event['because']}"
+                )
         for manager in self.managers:
             if manager.log.exists():
                 lines += [f"{manager.server_id}: {line}" for line in manager.log.read_text(errors="replace").splitlines()[-15:]]

@@ -32,7 +32,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 # TEs, as people ask for them -------------------------------------------------------------------------------------------
 
 
-def asked(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Any:
+def ask(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Any:
     """The NuoDB dialect of the first manager."""
     first = domain.managers[0]
     data = None if body is None else json.dumps(body).encode()
@@ -46,7 +46,7 @@ def asked(domain: LocalDomain, method: str, path: str, body: Json | None = None)
 
 def requested(domain: LocalDomain, store: str, server: str) -> int:
     """A TE, just asked for."""
-    return int(asked(domain, "POST", "processes", {"dbName": store, "engineType": "TE", "host": server})["startId"])
+    return int(ask(domain, "POST", "processes", {"dbName": store, "engineType": "TE", "host": server})["startId"])
 
 
 def shown(domain: LocalDomain, start_id: int) -> Json:
@@ -159,7 +159,7 @@ def test_tes_come_and_go_under_load_and_no_client_sees_it(domain: LocalDomain) -
         os.kill(engines_of(launcher)[0], signal.SIGKILL)
         end = domain.end_of(ONE, first)
         load.goes_on()
-        asked(domain, "DELETE", f"processes/{second}")
+        ask(domain, "DELETE", f"processes/{second}")
         domain.end_of(ONE, second)
         load.goes_on()
         third = running(domain, ONE, "s1")

@@ -45,13 +45,13 @@ def every_view(domain: Watched, manager: Manager, *words: str) -> Json:
     """What the four views of one manager have to say while writes are not taken; the entry itself."""
     only = f"{manager.host}:{manager.port}"
 
-    def said() -> Json | None:
+    def line() -> Json | None:
         items = fetched(manager, "/admin/v1/waiting")["waiting"]
         return next(
             (item for item in items if item["blocksWrites"] and all(w in item["reason"] + item["hint"] for w in words)), None
         )
 
-    item = wait_for(f"{words} waits", said, SOON)
+    item = wait_for(f"{words} waits", line, SOON)
     assert item is not None
     shown = domain.dkv("show", "waiting", managers=only)
     assert all(word in shown.out for word in words), shown

@@ -27,7 +27,7 @@ def writers(domain: LocalDomain, store: str, to: str, count: int = 4) -> list[Cl
     return [client for clients in every for client in clients if client.archive_id == archive_id]
 
 
-def heard(clients: list[Client]) -> set[str]:
+def replies(clients: list[Client]) -> set[str]:
     """What kinds of answers they got besides OK."""
     return {answer.reply.split(" ")[0] for client in clients for answer in client.refused}
 
@@ -60,7 +60,7 @@ def test_writers_to_a_copy_that_comes_to_lead_after_a_death_are_shown_the_way_an
         lose_leader(domain, "Heir", leader)
         wait_for("everybody wrote", lambda: everybody_wrote(clients))
     assert str(domain.group("Heir")["leader"]) == heir
-    assert heard(clients) == {"-MOVED"}
+    assert replies(clients) == {"-MOVED"}
     assert not any(client.broken for client in clients)
 
 
@@ -79,4 +79,4 @@ def test_the_only_copy_that_is_restarted_ends_its_connections_and_refuses_no_wri
         counts = max(len(client.accepted) for client in clients)
         wait_for("everybody writes on", lambda: everybody_wrote(clients, counts))
     assert all(client.broken for client in clients)
-    assert heard(clients) == set()
+    assert replies(clients) == set()

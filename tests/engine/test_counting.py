@@ -13,7 +13,7 @@ from tests.contract.engine_harness import ValkeyMachine, ended, following, has_m
 MANY = 10_000
 
 
-async def asked(machine: ValkeyMachine, start_id: int, *commands: str) -> bytes:
+async def replies(machine: ValkeyMachine, start_id: int, *commands: str) -> bytes:
     """All that an engine answers to a client that said READONLY and sends these at once."""
     record = machine._record(start_id)
     reader, writer = await asyncio.open_connection(record.address, record.client_port)
@@ -72,14 +72,14 @@ def test_however_a_follower_counts_it_looks_no_newer(tmp_path: Path, commands: t
     async def scenario(machine: ValkeyMachine) -> None:
         leader, follower = await copies(machine, 2)
         adding = ("PFADD {t}one a b", "PFADD {t}two a")
-        assert b"-" not in await asked(machine, 1, "SELECT 5", *adding, "SELECT 0", *adding)
+        assert b"-" not in await replies(machine, 1, "SELECT 5", *adding, "SELECT 0", *adding)
         before = await caught_up(machine, follower)
-        answers = await asked(machine, 2, *commands)
+        answers = await replies(machine, 2, *commands)
         assert b"-" not in answers, answers
         after = await machine.engines.read_position(follower.directory)
         assert (after.bytes_after > before.bytes_after) == ("one {t}two" not in commands[0] or "EVAL" in commands[0])
         assert after.order == before.order
-        assert b"-" not in await asked(machine, 1, "SELECT 5", "PFADD {t}one c", "SELECT 0", "SET k v")
+        assert b"-" not in await replies(machine, 1, "SELECT 5", "PFADD {t}one c", "SELECT 0", "SET k v")
         assert (await caught_up(machine, follower)).order == (await machine.engines.read_position(leader.directory)).order
 
     ValkeyMachine(tmp_path).play(scenario)
@@ -88,7 +88,7 @@ def test_however_a_follower_counts_it_looks_no_newer(tmp_path: Path, commands: t
 def test_the_copy_with_the_last_write_ranks_above_an_older_one_that_counted_ten_thousand_times(tmp_path: Path) -> None:
     async def scenario(machine: ValkeyMachine) -> None:
         _, newer, older = await copies(machine, 3)
-        assert b"-" not in await asked(machine, 1, *(f"PFADD k{number} a" for number in range(MANY)))
+        assert b"-" not in await replies(machine, 1, *(f"PFADD k{number} a" for number in range(MANY)))
         for spec in (newer, older):
             await caught_up(machine, spec)
         machine.freeze(3)
@@ -99,7 +99,7 @@ def test_the_copy_with_the_last_write_ranks_above_an_older_one_that_counted_ten_
         machine.kill_from_outside(1)
         machine.thaw(3)
         await ended(machine, 1)
-        answers = await asked(machine, 3, *(f"PFCOUNT k{number}" for number in range(MANY)))
+        answers = await replies(machine, 3, *(f"PFCOUNT k{number}" for number in range(MANY)))
         assert answers.count(b":1\r\n") == MANY
         for number in (2, 3):
             await machine.engines.kill(number, Cause.OPERATOR_KILL)

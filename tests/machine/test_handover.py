@@ -40,7 +40,7 @@ def test_a_target_that_could_lose_writes_does_not(trouble: dict[str, Any]) -> No
     assert stage.steps("s2", stage.engine(1, **trouble)) == []
 
 
-def asked(stage: Stage, **changes: Any) -> Observation:
+def handing_over(stage: Stage, **changes: Any) -> Observation:
     """What the target's manager sees that asked its engine to take over a moment ago."""
     return replace(stage.see("s2", stage.engine(1, **changes), lasting=DEADLINE), failovers={stage.process(1).start_id: 1e12})
 
@@ -49,7 +49,7 @@ def test_no_failover_in_the_last_six_seconds() -> None:
     stage = standing()
     assert kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME - 1)) == ["Failover"]
     assert "Failover" not in kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME))
-    assert steps_of(stage.state, me("s2"), asked(stage)) == []
+    assert steps_of(stage.state, me("s2"), handing_over(stage)) == []
     assert DEADLINE - IN_TIME >= 6_000
 
 
@@ -175,7 +175,7 @@ def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_ask
     stage = standing()
     silent = {"answering": False, "silent_ms": 2_500}
     assert stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN - 1) == []
-    assert steps_of(stage.state, me("s2"), asked(stage, **silent)) == [], "it may take over however late it is"
+    assert steps_of(stage.state, me("s2"), handing_over(stage, **silent)) == [], "it may take over however late it is"
     (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverWithdrawn)
@@ -205,7 +205,7 @@ def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> N
 def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
     stage = standing().server_is_lost("s1")
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
-    assert kinds(steps_of(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
+    assert kinds(steps_of(stage.state, me("s2"), handing_over(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
     assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "ProbePeer"], "one that was never asked"
     stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None

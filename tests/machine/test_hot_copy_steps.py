@@ -12,7 +12,7 @@ from tests.machine.stage import DATABASE, HISTORY, Stage, me, next_look_of
 KINDS = (ClaimTarget, PauseWrites, NoteCut, ResumeWrites, LiftPause, WriteCopy, DropCut)
 
 
-def asked() -> Stage:
+def requested_stage() -> Stage:
     """Two copies in sync, and a hot copy of both asked for."""
     stage = Stage(2).settled()
     targets = tuple(c.CopyTarget(archive_id=n, path=f"/b/{n}") for n in (0, 1))
@@ -36,7 +36,7 @@ def cut(stage: Stage) -> dict[str, Any]:
 
 
 def prepared() -> Stage:
-    return asked().submit(c.CopyPrepared(**part(0)), c.CopyPrepared(**part(1)))
+    return requested_stage().submit(c.CopyPrepared(**part(0)), c.CopyPrepared(**part(1)))
 
 
 def paused() -> Stage:
@@ -55,7 +55,7 @@ def copying() -> Stage:
 
 
 def test_each_archives_manager_claims_the_place_of_its_own_copy() -> None:
-    stage = asked()
+    stage = requested_stage()
     for archive_id in (0, 1):
         [step] = steps(stage, archive_id)
         assert isinstance(step, ClaimTarget)

@@ -27,7 +27,7 @@ async def a_phantom_hears_of_the_old_leader(domain: SafetyDomain) -> tuple[str, 
     domain.kill_engine(B)
     domain.kill_engine(C)
     domain.mend(A, B)
-    await domain.until(lambda: said(domain, 2), every=SOON)
+    await domain.until(lambda: reported(domain, 2), every=SOON)
     domain.world.freeze_manager(C)
     await domain.until(lambda: domain.group.leader == 1 and domain.runs(B), every=SOON)
     domain.world.freeze_manager(B)
@@ -43,7 +43,7 @@ async def a_phantom_hears_of_the_old_leader(domain: SafetyDomain) -> tuple[str, 
     return domain.leader, domain.led_with("w1")
 
 
-def said(domain: SafetyDomain, archive_id: int) -> bool:
+def reported(domain: SafetyDomain, archive_id: int) -> bool:
     """Whether an archive's new process has answered how far it got."""
     process = domain.world.state.process_on(archive_id)
     return process is not None and process.state is ProcessState.STARTED and process.report is not None

@@ -102,7 +102,7 @@ def test_copies_that_differ_at_equal_offsets_are_found() -> None:
         other.disk.base["more"] = "1"
         run.checkers.at_the_end()
 
-    found = ScenarioRun(1).play(scenario)
-    assert len(found) == 2
-    assert "its engine differs from its leader's: has what its leader has not: 1, such as more; has another value: 1" in found[0]
-    assert "its disk differs from its leader's: has what its leader has not" in found[1]
+    run = ScenarioRun(1).play(scenario)
+    assert len(run) == 2
+    assert "its engine differs from its leader's: has what its leader has not: 1, such as more; has another value: 1" in run[0]
+    assert "its disk differs from its leader's: has what its leader has not" in run[1]

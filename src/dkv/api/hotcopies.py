@@ -57,13 +57,13 @@ async def list_hot_copies(name: str, context: Context) -> schemas.HotCopies:
 @router.get("/{copy_id}")
 async def get_hot_copy(name: str, copy_id: int, context: Context) -> schemas.HotCopy:
     """One hot copy and how far it is."""
-    return hot_copy_view(context.state, _found(context.state, name, copy_id))
+    return hot_copy_view(context.state, _copy_of(context.state, name, copy_id))
 
 
 @router.delete("/{copy_id}", status_code=202)
 async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key, actor: Actor) -> schemas.HotCopy:
     """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
-    _found(context.state, name, copy_id)
+    _copy_of(context.state, name, copy_id)
     done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=copy_id), key)
     if isinstance(done, Accepted) or done.code != "copy_ended":
         accepted(done)
@@ -88,7 +88,7 @@ async def prepared(manager: ManagerContext, done: Accepted) -> int:
     return copy_id
 
 
-def _found(state: State, name: str, copy_id: int) -> HotCopy:
+def _copy_of(state: State, name: str, copy_id: int) -> HotCopy:
     copy = state.copies.get(copy_id)
     if copy is None or copy.database != name:
         raise refuse("unknown_copy", f"{name} has no hot copy {copy_id}.", "Finished hot copies are kept for a while only.")
@@ -97,4 +97,4 @@ def _found(state: State, name: str, copy_id: int) -> HotCopy:
 
 async def _now(manager: ManagerContext, name: str, copy_id: int) -> schemas.HotCopy:
     state = (await manager.submitter.view()).state
-    return hot_copy_view(state, _found(state, name, copy_id))
+    return hot_copy_view(state, _copy_of(state, name, copy_id))

@@ -116,7 +116,7 @@ class Intrusion:
     by: str  # who, for people
     all: bool  # whether it lost all its slots, so that no write came after the deletions
     looked: bool = False  # whether what it deleted was looked for in its file
-    kept: str = ""  # the directory with its files as they were before; empty: there is none
+    saved_directory: str = ""  # the directory with its files as they were before; empty: there is none
     back: bool = False  # whether the engine is to be started from them
 
 

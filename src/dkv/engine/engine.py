@@ -238,7 +238,7 @@ class Engine:
         self._answered_at = now
         if answers is None:
             self._was_away = True
-            last = self._kept(disk, answering=True, silent_ms=0)
+            last = self._last_seen(disk, answering=True, silent_ms=0)
             return replace(last, busy=True, writes=replace(last.writes, refuses=refuses))
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
@@ -310,7 +310,7 @@ class Engine:
 
     def _silent(self, now: float, disk: FilesSeen) -> EngineSeen:
         silent = int((now - self._answered_at) * 1000)
-        return replace(self._kept(disk, answering=False, silent_ms=silent), idle_ms=self._idle_ms(now))
+        return replace(self._last_seen(disk, answering=False, silent_ms=silent), idle_ms=self._idle_ms(now))
 
     def _idle_ms(self, now: float) -> int:
         """Since its process was last seen to do anything; its answers are none of this business. Costs some reads of /proc."""
@@ -319,7 +319,7 @@ class Engine:
             self._did, self._did_at = did, now
         return int((now - self._did_at) * 1000)
 
-    def _kept(self, disk: FilesSeen, answering: bool, silent_ms: int) -> EngineSeen:
+    def _last_seen(self, disk: FilesSeen, answering: bool, silent_ms: int) -> EngineSeen:
         """What was seen last, with what is known now."""
         last = self._last or EngineSeen(
             start_id=self.start_id,
@@ -340,7 +340,7 @@ class Engine:
     def _loading(self, answers: Answers, disk: FilesSeen) -> EngineSeen:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
         percent = int(float(answers.info.get("loading_loaded_perc", "0")))
-        shown = self._kept(disk, answering=True, silent_ms=0)
+        shown = self._last_seen(disk, answering=True, silent_ms=0)
         writes = replace(shown.writes, fenced=shown.writes.fenced or self._last is None, refuses="LOADING")
         return replace(shown, loading=True, loading_percent=percent, writes=writes)
 

@@ -55,7 +55,7 @@ class Tails:
         feeder = self._feeders.get(plan.directory)
         if feeder is None or feeder.plan != plan:
             await self.stop(plan.directory)
-            tail = await asyncio.to_thread(_found, plan, self.counter(plan.directory))
+            tail = await asyncio.to_thread(_place_of, plan, self.counter(plan.directory))
             feeder = self._feeders[plan.directory] = Feeder(plan, tail, self.counter(plan.directory))
             await feeder.listen()
         feeder.renew()
@@ -112,7 +112,7 @@ class TailSources(LocalEngines):
         self._drop_lock(directory)
 
 
-def _found(plan: TailPlan, handled: Callable[[int], None]) -> AfterMarker:
+def _place_of(plan: TailPlan, handled: Callable[[int], None]) -> AfterMarker:
     """Where the stretch is; the whole of it must be what was measured. Raises ArchiveRefused."""
     digest, place = stretch(plan.directory, plan.marker, plan.stretch.size, handled)
     if digest != plan.stretch:

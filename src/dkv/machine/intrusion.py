@@ -63,7 +63,7 @@ def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iter
     elif known and here and not known.looked:
         yield SaveDeletions(key, engine.start_id, group.database, group.name, group.term)
     elif known and here and known.back:
-        yield RollBack(key, engine.start_id, known.kept)
+        yield RollBack(key, engine.start_id, known.saved_directory)
     elif unknown_nodes(inputs, group.database, engine):
         return
     elif lost:

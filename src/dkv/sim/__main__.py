@@ -32,11 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     if (chosen.seed is None) == (chosen.seeds is None):
         parser.error("give one SEED, or --seeds N")
     if chosen.seed is not None:
-        return _one(chosen.seed, chosen.probes)
+        return _replay(chosen.seed, chosen.probes)
     return _fleet(range(chosen.first, chosen.first + chosen.seeds), chosen.jobs, chosen.probes)
 
 
-def _one(seed: int, probes: bool) -> int:
+def _replay(seed: int, probes: bool) -> int:
     outcome = play(seed)
     print("\n".join(outcome.trace))
     _print_counts(Counter({name: count for name, count in outcome.counts.items() if count}), probes)

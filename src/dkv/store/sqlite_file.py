@@ -56,7 +56,7 @@ class SqliteFile:
         self._give_up_at = 0.0
         refuse_old_library(apsw.sqlite_lib_version())
         refuse_place(path, form)
-        with self._said(written=False):
+        with self._failures(written=False):
             if not path.exists():
                 create(path, form)
             self._db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -82,7 +82,7 @@ class SqliteFile:
         `asked_at`, on the monotonic clock, is when waiting began if that was before now.
         """
         self._refuse_replaced()
-        with self._said(written=False):
+        with self._failures(written=False):
             self._begin_waiting(asked_at)
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -90,7 +90,7 @@ class SqliteFile:
             except BaseException:
                 self._roll_back()
                 raise
-        with self._said(written=None):
+        with self._failures(written=None):
             try:
                 self._db.execute("COMMIT")
             except BaseException:
@@ -101,7 +101,7 @@ class SqliteFile:
     def read(self, work: Callable[[], T]) -> T:
         """Run `work` on one unmoving view of the file."""
         self._refuse_replaced()
-        with self._said(written=False):
+        with self._failures(written=False):
             self._begin_waiting()
             self._db.execute("BEGIN")
             try:
@@ -112,7 +112,7 @@ class SqliteFile:
     def version(self) -> int:
         """A number that changes whenever another connection committed; about 5 microseconds."""
         self._refuse_replaced()
-        with self._said(written=False):
+        with self._failures(written=False):
             self._begin_waiting()
             return int(self._db.pragma("data_version"))
 
@@ -170,7 +170,7 @@ class SqliteFile:
         return held(where, writer_of(self.path), self._patience)
 
     @contextmanager
-    def _said(self, *, written: bool | None) -> Iterator[None]:
+    def _failures(self, *, written: bool | None) -> Iterator[None]:
         """Say SQLite's failures in the contract's words."""
         where = f"{self._form.name} {self.path}"
         try:

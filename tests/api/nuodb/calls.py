@@ -16,11 +16,11 @@ async def ask(world: World, method: str, path: str, status: int = 200, **more: A
     async with world.at("s1") as client:
         answer = await client.request(method, f"/api/1/{path}", **more)
     assert answer.status_code == status, answer.text
-    found = answer.json() if answer.content else None
+    body = answer.json() if answer.content else None
     if status >= 400:
-        assert found["code"] == status, found
-        assert all(isinstance(one, str) for one in found["messages"]), found
-    return found
+        assert body["code"] == status, body
+        assert all(isinstance(message, str) for message in body["messages"]), body
+    return body
 
 
 async def refused(world: World, method: str, path: str, status: int, *words: str, **more: Any) -> None:
@@ -33,26 +33,26 @@ async def refused(world: World, method: str, path: str, status: int, *words: str
 
 async def listed(world: World, path: str, **params: Any) -> list[Json]:
     """The elements of a list."""
-    found: list[Json] = (await ask(world, "GET", path, params=params))["data"]
-    return found
+    items: list[Json] = (await ask(world, "GET", path, params=params))["data"]
+    return items
 
 
 async def archive(world: World, server: str = "s1", name: str = "test", **more: Any) -> Json:
     body = {"dbName": name, "host": server, "path": f"/data/{name}-on-{server}", "restored": False, **more}
-    found: Json = await ask(world, "POST", "archives", json=body)
-    return found
+    view: Json = await ask(world, "POST", "archives", json=body)
+    return view
 
 
 async def database(world: World, name: str = "test", **more: Any) -> Json:
     body = {"databaseDbaUser": "dba", "databaseDbaPassword": "secret", "hostAssignments": {}, "smHosts": {}, **more}
-    found: Json = await ask(world, "PUT", f"databases/{name}?mayExist=False", json=body)
-    return found
+    view: Json = await ask(world, "PUT", f"databases/{name}?mayExist=False", json=body)
+    return view
 
 
 async def start(world: World, archive_id: int | None = None, host: str = "s1", status: int = 200, **more: Any) -> Json:
     kind = {"engineType": "TE"} if archive_id is None else {"engineType": "SM", "archiveId": archive_id}
-    found: Json = await ask(world, "POST", "processes", status, json={"dbName": "test", "host": host, **kind, **more})
-    return found
+    view: Json = await ask(world, "POST", "processes", status, json={"dbName": "test", "host": host, **kind, **more})
+    return view
 
 
 async def comes_up(world: World, start_id: int) -> None:

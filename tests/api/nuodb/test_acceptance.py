@@ -50,8 +50,8 @@ QUERIES = [
 @scenario
 async def test_a_load_balancer_query_filters_processes_and_what_is_left_of_them(world: World) -> None:
     await filled(world)
-    for query, found in QUERIES:
-        assert [p["startId"] for p in await listed(world, "processes", filterQuery=query, orderBy="startId")] == found, query
+    for query, expected in QUERIES:
+        assert [p["startId"] for p in await listed(world, "processes", filterQuery=query, orderBy="startId")] == expected, query
     more = {"filterBy": "type", "type": "SM", "filterQuery": "start_id(1 2)"}
     assert [p["startId"] for p in await listed(world, "processes", **more)] == ["1"]
     assert [t["process"]["startId"] for t in await listed(world, "processes/exited", filterQuery="archive_id(0)")] == ["0"]
@@ -101,8 +101,8 @@ async def test_the_order_that_show_database_stops_by(world: World) -> None:
         "orderBy": "databaseIncarnation.major,databaseIncarnation.minor,process.startId",
         "descendingFields": "databaseIncarnation.major,databaseIncarnation.minor",
     }
-    found = await listed(world, "processes/exited", **order)
-    at = [(t["databaseIncarnation"]["major"], t["databaseIncarnation"]["minor"]) for t in found]
+    tombstones = await listed(world, "processes/exited", **order)
+    at = [(t["databaseIncarnation"]["major"], t["databaseIncarnation"]["minor"]) for t in tombstones]
     assert len(at) >= 3
     assert at == sorted(at, reverse=True)
     both = {"filterBy": ["process.dbName", "process.type"], "process.dbName": "te.t", "process.type": "SM|XX"}

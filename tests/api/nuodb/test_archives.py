@@ -10,8 +10,8 @@ OTHER = {"dbName": "test", "host": "s2", "path": "/data/test-on-s2", "restored":
 
 @scenario
 async def test_an_archive_is_created_before_its_database(world: World) -> None:
-    found = await archive(world)
-    assert found == {
+    view = await archive(world)
+    assert view == {
         "id": 0,
         "dbName": "test",
         "host": "s1",
@@ -19,8 +19,8 @@ async def test_an_archive_is_created_before_its_database(world: World) -> None:
         "state": "PROVISIONED",
         "observerStorageGroups": [],
     }
-    assert await listed(world, "archives", orderBy="id") == [found]
-    assert await ask(world, "GET", "archives/0", params={"removed": "False"}) == found
+    assert await listed(world, "archives", orderBy="id") == [view]
+    assert await ask(world, "GET", "archives/0", params={"removed": "False"}) == view
     assert (await database(world))["processes"][0]["archiveId"] == 0
 
 
@@ -57,15 +57,15 @@ async def test_a_purged_archive_does_not_come_back(world: World) -> None:
 async def test_both_vocabularies_see_the_same_archives(world: World) -> None:
     async with world.at("s1") as client:
         assert (await client.post("/admin/v1/stores", json=orders())).status_code == 201
-    found = await listed(world, "archives", filterBy="dbName", dbName="OrdersStore")
-    assert [(a["id"], a["host"], a["path"]) for a in found] == [
+    archives = await listed(world, "archives", filterBy="dbName", dbName="OrdersStore")
+    assert [(a["id"], a["host"], a["path"]) for a in archives] == [
         (0, "s1", "/archives/OrdersStore/orders-1-0"),
         (1, "s2", "/archives/OrdersStore/orders-2-1"),
     ]
     await archive(world, "s2", "OrdersStore")
     async with world.at("s1") as client:
         store = (await client.get("/admin/v1/stores/OrdersStore")).json()
-    assert [one["instanceName"] for one in store["instances"]] == ["orders-1", "orders-2", "OrdersStore-1"]
+    assert [instance["instanceName"] for instance in store["instances"]] == ["orders-1", "orders-2", "OrdersStore-1"]
 
 
 @scenario

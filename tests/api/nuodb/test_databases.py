@@ -35,8 +35,8 @@ async def test_creating_a_database_answers_with_the_plan_that_starts_it(world: W
 @scenario
 async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: World) -> None:
     await database(world)
-    found = await ask(world, "GET", "databases/test")
-    assert found == {
+    masked = await ask(world, "GET", "databases/test")
+    assert masked == {
         "name": "test",
         "state": "NOT_RUNNING",
         "incarnation": {"major": 0, "minor": 0},
@@ -44,9 +44,9 @@ async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: Worl
         "hostAssignments": {},
         "databaseOptions": {},
     }
-    assert await listed(world, "databases", orderBy="name") == [found]
-    asked = await ask(world, "GET", "databases/test", params={"maskPassword": "False"})
-    assert asked["dbPassword"] == "secret"
+    assert await listed(world, "databases", orderBy="name") == [masked]
+    clear = await ask(world, "GET", "databases/test", params={"maskPassword": "False"})
+    assert clear["dbPassword"] == "secret"
 
 
 @scenario
@@ -73,8 +73,8 @@ async def test_a_capture_is_the_plan_of_what_runs(world: World) -> None:
     await leads(world, 0)
     assert await ask(world, "GET", "databases/test/capture", params={"checkState": "True"}) == plan
     await start(world, host="s2", labels={"zone": "b"})
-    found = await ask(world, "GET", "databases/test/capture", params={"checkState": "False"})
-    assert found["processes"][1] == {
+    capture = await ask(world, "GET", "databases/test/capture", params={"checkState": "False"})
+    assert capture["processes"][1] == {
         "dbName": "test",
         "engineType": "TE",
         "host": "s2",
@@ -92,7 +92,7 @@ async def test_options_are_merged_or_replaced(world: World) -> None:
     assert (await ask(world, "GET", "databases/test"))["databaseOptions"] == {"mem": "2"}
     await refused(world, "POST", "databases/test/options", 400, "min-in-sync", json={"min-in-sync": "many"})
     answer = await ask(world, "POST", "databases/test/options", json={"mem": "3", "commit": "safe"})
-    effects = {one["option"]: one["effect"] for one in answer["effects"]}
+    effects = {effect["option"]: effect["effect"] for effect in answer["effects"]}
     assert effects["mem"] == "an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines"
     assert "ignored" in effects["commit"]
 

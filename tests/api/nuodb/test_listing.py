@@ -19,37 +19,37 @@ ITEMS = [
 ]
 
 
-def asked(query: str, items: list[dict[str, Any]] = ITEMS) -> dict[str, Any]:
+def list_page(query: str, items: list[dict[str, Any]] = ITEMS) -> dict[str, Any]:
     request = Request({"type": "http", "query_string": query.encode(), "headers": [], "path": "/api/1/processes"})
     return dict(page(request, items))
 
 
 def ids(query: str) -> list[int]:
-    return [int(item["startId"]) for item in asked(query)["data"]]
+    return [int(item["startId"]) for item in list_page(query)["data"]]
 
 
 def test_a_client_that_turns_its_pages_sees_every_element_once() -> None:
     seen, offset, limit = [], 0, 20
     while True:
-        found = asked(f"offset={offset}&limit={limit}&orderBy=startId")
-        seen += [int(item["startId"]) for item in found["data"]]
-        if not found["hasNext"]:
+        page = list_page(f"offset={offset}&limit={limit}&orderBy=startId")
+        seen += [int(item["startId"]) for item in page["data"]]
+        if not page["hasNext"]:
             break
-        assert len(found["data"]) == limit
-        offset, limit = offset + limit, min(2 * limit, found["maxLimit"])
+        assert len(page["data"]) == limit
+        offset, limit = offset + limit, min(2 * limit, page["maxLimit"])
     assert seen == list(range(50))
 
 
 def test_without_a_limit_everything_is_on_one_page() -> None:
-    assert len(asked("")["data"]) == 50
-    assert not asked("offset=50")["data"]
-    assert not asked("offset=50&limit=20")["hasNext"]
+    assert len(list_page("")["data"]) == 50
+    assert not list_page("offset=50")["data"]
+    assert not list_page("offset=50&limit=20")["hasNext"]
 
 
 def test_a_filter_fits_the_whole_value() -> None:
     assert ids("filterBy=archiveId&archiveId=1") == [1]
-    assert {item["dbName"] for item in asked("filterBy=dbName&dbName=test")["data"]} == {"test"}
-    assert {item["dbName"] for item in asked("filterBy=dbName&dbName=test.*")["data"]} == {"test", "test2"}
+    assert {item["dbName"] for item in list_page("filterBy=dbName&dbName=test")["data"]} == {"test"}
+    assert {item["dbName"] for item in list_page("filterBy=dbName&dbName=test.*")["data"]} == {"test", "test2"}
     assert ids("filterBy=archiveId&archiveId=1|10") == [1, 10]
     assert ids("filterBy=on&on=true&limit=2") == [0, 3]
 
@@ -58,7 +58,7 @@ def test_all_filters_have_to_fit_and_what_is_not_there_fits_nothing() -> None:
     assert ids("filterBy=archiveId&filterBy=dbName&archiveId=.*&dbName=test") == [1, 3, 5, 7, 9, 11]
     assert ids("filterBy=nothing&nothing=.*") == []
     nested = [{"process": {"dbName": "a", "startId": "7"}}, {"process": {"dbName": "ab"}}]
-    assert asked("filterBy=process.dbName&process.dbName=a", nested)["data"] == nested[:1]
+    assert list_page("filterBy=process.dbName&process.dbName=a", nested)["data"] == nested[:1]
 
 
 def test_start_ids_are_ordered_as_numbers_and_incarnations_as_pairs() -> None:
@@ -70,20 +70,20 @@ def test_start_ids_are_ordered_as_numbers_and_incarnations_as_pairs() -> None:
     ]
     by = "databaseIncarnation.major,databaseIncarnation.minor,process.startId"
     down = "databaseIncarnation.major,databaseIncarnation.minor"
-    newest_first = asked(f"orderBy={by}&descendingFields={down}", pairs)["data"]
+    newest_first = list_page(f"orderBy={by}&descendingFields={down}", pairs)["data"]
     assert [item["process"]["startId"] for item in newest_first] == ["1", "2", "3", "0"]
-    assert asked("orderBy=databaseIncarnation", pairs)["data"] == newest_first[::-1]
+    assert list_page("orderBy=databaseIncarnation", pairs)["data"] == newest_first[::-1]
 
 
 def test_what_has_no_value_comes_last() -> None:
     assert ids("orderBy=archiveId,startId")[-1] == 49
-    assert asked("orderBy=archiveId")["data"][12]["archiveId"] is None
+    assert list_page("orderBy=archiveId")["data"][12]["archiveId"] is None
 
 
 @pytest.mark.parametrize("query", ["limit=-1", "limit=x", "offset=1e3", "filterBy=dbName&dbName=(", "filterBy=on&on=[z-a]"])
 def test_a_mistake_is_refused(query: str) -> None:
     with pytest.raises(Refusal):
-        asked(query)
+        list_page(query)
 
 
 SAME = ["test", "te.*", "(SM|TE)", "a{2,3}", "[a-c]+x?", "[^a]", r"a\.b", r"\d+", "", "a|", "(?:ab)*", "^ab$", "[]a]+", "x*y+z?"]

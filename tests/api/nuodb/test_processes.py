@@ -14,8 +14,8 @@ from tests.api.world import World, scenario
 async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
     await archive(world)
     await database(world, defaultOptions={"mem": 2, "verbose": "all"})
-    found = await start(world, 0, labels={"zone": "a"}, overrideOptions={"verbose": "flush"})
-    assert found == {
+    view = await start(world, 0, labels={"zone": "a"}, overrideOptions={"verbose": "flush"})
+    assert view == {
         "startId": "0",
         "dbName": "test",
         "host": "s1",
@@ -33,8 +33,8 @@ async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
 @scenario
 async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world: World) -> None:
     await running(world)
-    (found,) = await listed(world, "processes")
-    shown = {k: found[k] for k in ("durableState", "state", "pid", "nodeId", "hostname", "port", "lastHeardFrom")}
+    (view,) = await listed(world, "processes")
+    shown = {k: view[k] for k in ("durableState", "state", "pid", "nodeId", "hostname", "port", "lastHeardFrom")}
     assert shown == {
         "durableState": "MONITORED",
         "state": "RUNNING",
@@ -44,7 +44,7 @@ async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world
         "port": 7861,
         "lastHeardFrom": 0,
     }
-    assert await ask(world, "GET", "processes/0") == found
+    assert await ask(world, "GET", "processes/0") == view
     assert await ask(world, "GET", "processes/0/options") == {}
     await world.submit(ServerLost(server_id="s1", uid="uid-of-s1"))
     assert "lastHeardFrom" not in (await listed(world, "processes"))[0]
@@ -96,14 +96,14 @@ async def test_a_start_that_waited_in_vain_is_answered_in_the_words_of_the_seed(
     await world.submit(ProcessStarted(server_id="s2", start_id=1, report=PositionReport()))
     for clock in range(1_000, 15_000, 1_000):
         await world.submit(Tick(clock=clock))
-    found = await ask(world, "GET", "processes/1", 404)
-    assert found["reason"].startswith(
+    view = await ask(world, "GET", "processes/1", 404)
+    assert view["reason"].startswith(
         "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment (10000 ms): ("
     )
-    assert found["reason"].endswith(") Engine connection to admin process closed")
-    assert found["exitCode"] == 2
-    assert "port" not in found["process"]
-    assert "hostname" not in found["process"]
+    assert view["reason"].endswith(") Engine connection to admin process closed")
+    assert view["exitCode"] == 2
+    assert "port" not in view["process"]
+    assert "hostname" not in view["process"]
 
 
 @scenario
@@ -178,9 +178,9 @@ async def test_a_process_that_ends_between_plan_and_request_makes_the_rest_of_th
     await refused(world, "POST", "processes", 409, "would start in incarnation (1, 1), not (1, 0)", json=rest)
     again = (await ask(world, "POST", "databases/test/startplan", json=body))["processes"]
     now = {"major": 1, "minor": 1}
-    assert [(one["archiveId"], one["expectedIncarnation"]) for one in again] == [(1, now), (2, now)]
-    for one in again:
-        await ask(world, "POST", "processes", json=one)
+    assert [(request["archiveId"], request["expectedIncarnation"]) for request in again] == [(1, now), (2, now)]
+    for request in again:
+        await ask(world, "POST", "processes", json=request)
 
 
 @scenario
@@ -219,7 +219,7 @@ async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> Non
     await refused(world, "DELETE", "peers/s1/processes", 404, "named tests", "Did you mean test?", params={"dbName": "tests"})
     meant = {"dbName": "test", "force": "True"}
     assert await ask(world, "DELETE", "peers/s1/processes", params=meant) == {"startIds": ["0", te]}
-    assert {one["state"] for one in await listed(world, "processes")} == {"SHUTTING_DOWN"}
+    assert {process["state"] for process in await listed(world, "processes")} == {"SHUTTING_DOWN"}
 
 
 @scenario
@@ -227,11 +227,11 @@ async def test_an_option_of_one_process_that_nothing_goes_by_is_refused(world: W
     await archive(world)
     await database(world, defaultOptions={"max-memory": "1gb"})
     sm = {"dbName": "test", "host": "s1", "archiveId": 0, "engineType": "SM"}
-    for options, said, hint in (
+    for options, message, hint in (
         ({"color": "red"}, "no option color", "Options: append-fsync,"),
         ({"maxmemory-policy": "allkeys-lru"}, "no option maxmemory-policy", "noeviction"),
         ({"max-memory": "2gb"}, "an option of the whole database test", "set the option max-memory of store test to 2gb"),
     ):
-        await refused(world, "POST", "processes", 400, said, hint, json={**sm, "overrideOptions": options})
-    found = await start(world, 0, overrideOptions={"max-memory": "1gb", "mem": "1g"})
-    assert found["options"] == {"max-memory": "1gb", "mem": "1g"}, "what a captured process names is no other wish"
+        await refused(world, "POST", "processes", 400, message, hint, json={**sm, "overrideOptions": options})
+    view = await start(world, 0, overrideOptions={"max-memory": "1gb", "mem": "1g"})
+    assert view["options"] == {"max-memory": "1gb", "mem": "1g"}, "what a captured process names is no other wish"

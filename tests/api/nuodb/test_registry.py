@@ -33,9 +33,9 @@ async def done(client: httpx.AsyncClient, method: str, path: str, **more: Any) -
     return answer.json()
 
 
-async def refused(client: httpx.AsyncClient, world: World, status: int, *said: Any, **more: Any) -> None:
+async def refused(client: httpx.AsyncClient, world: World, status: int, *request: Any, **more: Any) -> None:
     """A request that is refused in these words and changes nothing."""
-    method, path, *words = said
+    method, path, *words = request
     before = world.domain.snapshot.revision
     error_of(await client.request(method, f"/api/1{path}", **more), status, *words)
     assert world.domain.snapshot.revision == before, path
@@ -129,9 +129,9 @@ async def test_a_user_comes_with_a_password_that_is_never_given_back(world: Worl
         assert (await done(client, "GET", "/policies/users"))["data"] == [{"name": "eve", "roles": ["dba"]}]
         await done(client, "POST", "/policies/users/eve/credentials", json={"newPassword": "hush hush"})
         state_shown = (await client.get("/api/1/diagnostics/captureDomainState")).text
-    kept = (await world.state()).records[("user", "eve")].value
-    assert "hush" not in kept + users_shown + state_shown
-    assert "argon2id" in kept
+    record = (await world.state()).records[("user", "eve")].value
+    assert "hush" not in record + users_shown + state_shown
+    assert "argon2id" in record
     assert "argon2id" not in users_shown + state_shown
 
 
@@ -160,8 +160,8 @@ async def test_a_users_roles_and_credentials_change(world: World) -> None:
 async def test_a_licence_is_read_and_cannot_be_set(world: World) -> None:
     async with world.at() as client:
         assert (await done(client, "GET", "/policies/license"))["decodedLicense"]["type"] == "NONE"
-        said = {"params": {"update": "True", "allowDowngrade": "False"}, "json": {"encodedLicense": "x"}}
-        await refused(client, world, 400, "POST", "/policies/license", "because dkv has none", **said)
+        request = {"params": {"update": "True", "allowDowngrade": "False"}, "json": {"encodedLicense": "x"}}
+        await refused(client, world, 400, "POST", "/policies/license", "because dkv has none", **request)
 
 
 # Regions -------------------------------------------------------------------------------------------------------------
@@ -248,12 +248,12 @@ async def test_policies_and_configurations_are_kept_and_given_back(world: World)
 async def test_certificates_are_trusted_until_they_are_removed(world: World) -> None:
     async with world.at() as client:
         wait = {"remove": "False", "waitFullyReplicatedSec": "10"}
-        said = {"alias": "ours", "certificatePem": CERTIFICATE}
-        await done(client, "POST", "/peers/certificates", params=wait, json=said)
-        found = await done(client, "GET", "/peers/certificates")
-        assert found["trustedCertificates"]["ours"]["subjectName"] == "C=DE, O=Example, CN=dkv test"
-        assert found["trustedCertificates"]["ours"]["expires"] == "2081-08-24T12:24:16Z"
-        assert found["serverCertificates"] == {}
+        body = {"alias": "ours", "certificatePem": CERTIFICATE}
+        await done(client, "POST", "/peers/certificates", params=wait, json=body)
+        certificates = await done(client, "GET", "/peers/certificates")
+        assert certificates["trustedCertificates"]["ours"]["subjectName"] == "C=DE, O=Example, CN=dkv test"
+        assert certificates["trustedCertificates"]["ours"]["expires"] == "2081-08-24T12:24:16Z"
+        assert certificates["serverCertificates"] == {}
         gone = {"alias": "ours", "certificatePem": None}
         for _ in range(2):
             await done(client, "POST", "/peers/certificates", params={"remove": "True"}, json=gone)
@@ -274,8 +274,10 @@ def test_half_a_certificate_is_none(cut: int) -> None:
 async def test_two_who_change_one_record_at_once_both_see_their_change(world: World) -> None:
     async with world.at() as client, world.at("s2") as other:
         names = [f"region-{n}" for n in range(12)]
-        asked = [done(one, "POST", "/regions", json={"name": name}) for name, one in zip(names, [client, other] * 6, strict=True)]
-        made = await asyncio.gather(*asked)
+        requests = [
+            done(one, "POST", "/regions", json={"name": name}) for name, one in zip(names, [client, other] * 6, strict=True)
+        ]
+        made = await asyncio.gather(*requests)
         assert sorted(region["id"] for region in made) == list(range(1, 13))
         listed = (await done(client, "GET", "/regions"))["data"]
         assert {region["name"] for region in listed} == {"Default", *names}

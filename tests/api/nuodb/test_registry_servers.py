@@ -27,8 +27,8 @@ DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2
 @scenario
 async def test_a_message_is_answered_with_the_time_and_the_version(world: World) -> None:
     async with world.at() as client:
-        said = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
-        assert said == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
+        answer = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
+        assert answer == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
         error_of(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
 
 
@@ -53,12 +53,12 @@ async def test_the_state_is_captured_without_what_is_secret(world: World) -> Non
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         await done(client, "PUT", "/kvstore/token", json={"newValue": "hush"})
-        said = await done(client, "GET", "/diagnostics/captureDomainState")
+        answer = await done(client, "GET", "/diagnostics/captureDomainState")
     database = (await world.state()).databases["OrdersStore"]
-    assert said["records"]["database/OrdersStore"]["secret"] == "(hidden)"
-    assert said["records"]["record/kvstore/token"]["key"] == "token"
-    assert database.secret not in json.dumps(said)
-    assert "hush" not in json.dumps(said)
+    assert answer["records"]["database/OrdersStore"]["secret"] == "(hidden)"
+    assert answer["records"]["record/kvstore/token"]["key"] == "token"
+    assert database.secret not in json.dumps(answer)
+    assert "hush" not in json.dumps(answer)
 
 
 def members(answer: httpx.Response) -> dict[str, str]:
@@ -86,7 +86,7 @@ def written(tmp_path: Path) -> list[LogFile]:
 
 def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogFile]) -> None:
     @scenario
-    async def asked(world: World) -> None:
+    async def ask(world: World) -> None:
         world.logs = written
         async with world.at() as client:
             answer = await client.get("/api/1/diagnostics/logs")
@@ -115,7 +115,7 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
         assert not {"s1/manager.log", "s1/engines/7/engine.log"} & set(some)
         assert "bundle.py" in some["s1/threads.txt"]
 
-    asked()
+    ask()
 
 
 # Leaving -------------------------------------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ async def test_the_release_of_the_engines_is_shown_and_there_is_nothing_to_upgra
         await client.post("/admin/v1/stores", json=orders())
         await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
         path = "/databases/OrdersStore"
-        found = await done(client, "GET", f"{path}/versions")
-        assert (found["version"], found["effectiveVersion"]) == ("9.1.2", 0x090102)
-        assert found["processVersions"] == {"9.1.2": ["0"]}
+        versions = await done(client, "GET", f"{path}/versions")
+        assert (versions["version"], versions["effectiveVersion"]) == ("9.1.2", 0x090102)
+        assert versions["processVersions"] == {"9.1.2": ["0"]}
         for fine in ({"maxVersion": "True"}, {"version": "9.1.2"}, {"version": str(0x090102), "maxVersion": "False"}):
             await done(client, "POST", f"{path}/upgrade", params=fine)
         await refused(client, world, 400, "POST", f"{path}/upgrade", "Valkey 9.1.2, not 10", params={"version": "10"})

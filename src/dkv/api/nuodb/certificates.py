@@ -47,7 +47,7 @@ async def change_certificates(
 ) -> schemas.Nothing:
     """Trust a certificate, or no longer; one that was not trusted is no longer trusted at once. Nobody waits: all
     managers read one state."""
-    new = None if remove else _kept(body)
+    new = None if remove else _record(body)
 
     def change(state: State, old: Any) -> Any:
         if new is not None and old not in (None, new):
@@ -59,7 +59,7 @@ async def change_certificates(
     return {}
 
 
-def _kept(body: CertificateBody) -> dict[str, str]:
+def _record(body: CertificateBody) -> dict[str, str]:
     pem = body.certificate_pem or ""
     try:
         certificate = x509.read(pem)

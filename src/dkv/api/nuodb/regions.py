@@ -49,7 +49,7 @@ def _fresh_name(names: dict[int, str], name: str) -> None:
         raise refuse("record_exists", f"There is a region named {name} already.", "Use that one, or another name.")
 
 
-def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
+def _record(next_id: int, names: dict[int, str]) -> dict[str, Any]:
     others = {str(number): name for number, name in names.items() if number != records.DEFAULT[0]}
     return {"next": next_id, "names": others}
 
@@ -69,7 +69,7 @@ async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Act
         known = records.regions(state)
         names = dict(known.names)
         _fresh_name(names, body.name)
-        return _kept(known.next_id + 1, {**names, known.next_id: body.name})
+        return _record(known.next_id + 1, {**names, known.next_id: body.name})
 
     done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
     numbers = (number for number, name in records.regions(done.state).names.items() if name == body.name)
@@ -94,7 +94,7 @@ async def rename_region(region_id: int, body: RegionBody, manager: Manager, key:
         known = records.regions(state)
         names = {number: region_name for number, region_name in known.names.items() if number != region_id}
         _fresh_name(names, body.name)
-        return _kept(known.next_id, {**names, region_id: body.name})
+        return _record(known.next_id, {**names, region_id: body.name})
 
     await rewrite(manager, _regions(actor), change, key)
     return _json(region_id, body.name)
@@ -111,7 +111,7 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
             message = f"Region {name} has servers of {', '.join(used[:8])}."
             raise refuse("record_in_use", message, "Remove those region assignments first.")
         known = records.regions(state)
-        return _kept(known.next_id, {number: region_name for number, region_name in known.names.items() if number != region_id})
+        return _record(known.next_id, {number: region_name for number, region_name in known.names.items() if number != region_id})
 
     await rewrite(manager, _regions(actor), change, key)
     return {}

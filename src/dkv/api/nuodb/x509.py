@@ -35,7 +35,7 @@ class Certificate:
 def read(pem: str) -> Certificate:
     """The first certificate of a PEM text. Raises NoCertificate."""
     try:
-        outer = _children(_one(ssl.PEM_cert_to_DER_cert(pem.strip()), SEQUENCE))
+        outer = _children(_content(ssl.PEM_cert_to_DER_cert(pem.strip()), SEQUENCE))
         fields = list(_children(_of(next(outer), SEQUENCE)))
         if fields[0][0] == VERSION:
             fields = fields[1:]
@@ -65,7 +65,7 @@ def _children(data: bytes) -> Iterator[Part]:
         at += size
 
 
-def _one(data: bytes, tag: int) -> bytes:
+def _content(data: bytes, tag: int) -> bytes:
     return _of(next(_children(data)), tag)
 
 

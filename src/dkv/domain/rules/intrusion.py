@@ -67,7 +67,7 @@ def deletions_kept(draft: Draft, command: DeletionsKept) -> Refused | None:
     draft.note(
         "group.deletions_kept",
         group.subject,
-        _said(command, back),
+        _because(command, back),
         database=group.database,
         start_id=command.start_id,
         archive_id=group.leader,
@@ -75,7 +75,7 @@ def deletions_kept(draft: Draft, command: DeletionsKept) -> Refused | None:
     return None
 
 
-def _said(command: DeletionsKept, back: bool) -> str:
+def _because(command: DeletionsKept, back: bool) -> str:
     if not command.path:
         return f"nothing of what the engine deleted was kept: {command.trouble or 'its file does not end in deletions'}"
     text = f"its files as they were before {command.keys} deletions at their end are in {command.path}"
