@@ -7,15 +7,18 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dkv.kernel import boottime
 from dkv.store import contract
-from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, Unavailable
+from dkv.store.contract import Conflict, Lease, Snapshot, Store, StoredEvent, Unavailable
+from dkv.store.etcd import EtcdStore
+from dkv.store.etcd_address import EtcdAddress
 from dkv.store.sqlite import SqliteStore
+from dkv.store.sqlite_state import KEEP_EVENTS
 
 
 class FarStore:
@@ -26,8 +29,8 @@ class FarStore:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path, keep_events: int) -> FarStore:
-        far = cls(await spawn("serve", path, str(keep_events), stdin=asyncio.subprocess.PIPE))
+    async def open(cls, place: str, keep_events: int) -> FarStore:
+        far = cls(await spawn("serve", place, str(keep_events), stdin=asyncio.subprocess.PIPE))
         await far._answer()
         return far
 
@@ -81,7 +84,22 @@ class FarStore:
         return answer
 
 
-async def spawn(role: str, path: Path, *words: str, stdin: int | None = None) -> asyncio.subprocess.Process:
+def place_of(address: EtcdAddress) -> str:
+    """A cluster without TLS as one word."""
+    return f"etcd:{','.join(address.endpoints)};{address.prefix}"
+
+
+async def open_store(place: str, keep_events: int, clock: Callable[[], float] = boottime) -> Store:
+    """A handle on the state at the path of a file, or at what `place_of` writes."""
+    kind, _, where = place.partition(":")
+    if kind != "etcd":
+        return await SqliteStore.open(place, keep_events=keep_events, clock=clock)
+    endpoints, _, prefix = where.partition(";")
+    address = EtcdAddress(tuple(endpoints.split(",")), prefix=prefix)
+    return await EtcdStore.open(address, keep_events=keep_events, clock=clock)
+
+
+async def spawn(role: str, path: Path | str, *words: str, stdin: int | None = None) -> asyncio.subprocess.Process:
     """Start this file as a program."""
     return await asyncio.create_subprocess_exec(
         sys.executable, __file__, role, str(path), *words, stdin=stdin, stdout=asyncio.subprocess.PIPE, limit=2**24
@@ -117,7 +135,7 @@ def say(*words: object) -> None:
 async def serve(path: str, keep_events: str) -> None:
     """Answer the calls of a FarStore."""
     ahead = 0.0
-    store = await SqliteStore.open(path, keep_events=int(keep_events), clock=lambda: boottime() + ahead)
+    store = await open_store(path, int(keep_events), lambda: boottime() + ahead)
     view = store.watch()
     say(json.dumps(["", None]))
     for line in iter(sys.stdin.readline, ""):
@@ -142,7 +160,7 @@ async def serve(path: str, keep_events: str) -> None:
 
 async def count(path: str, name: str, times: str) -> None:
     """Add one so many times, telling each acknowledged revision; 0 times: for ever."""
-    store = await SqliteStore.open(path)
+    store = await open_store(path, KEEP_EVENTS)
     number = 0
     while times == "0" or number < int(times):
         number += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,23 @@ import pytest
 
 from dkv.kernel import boottime
 from dkv.store.contract import Conflict, Store, Unavailable
+from dkv.store.etcd_address import EtcdAddress
 from dkv.store.memory import MemoryDomain, MemoryStore
-from dkv.store.sqlite import SqliteStore
-from tests.contract.store_process import FarStore, add_one
+from tests.contract.etcd_cluster import EtcdCluster, cluster, needs_etcd
+from tests.contract.store_process import FarStore, add_one, open_store, place_of
 
 KEEP_EVENTS = 50
 LIMIT = 60.0
+ENDS_WITHIN = 4.2  # s in which a lease of 3 s that is not renewed ends in etcd
 
 
 class Bench:
     """Opens handles on one state and moves the clock its leases run on."""
 
-    def __init__(self, kind: str, path: Path) -> None:
+    def __init__(self, kind: str, path: Path, address: EtcdAddress | None = None) -> None:
         self.kind = kind
         self.path = path
+        self.address = address
         self.ahead = 0.0
         self.domain = MemoryDomain(lambda: self.ahead, keep_events=KEEP_EVENTS)
         self.handles: list[Any] = []
@@ -34,15 +37,24 @@ class Bench:
         store: Store
         if self.kind == "memory":
             store = MemoryStore(self.domain)
-        elif self.kind == "two processes" and self.handles:
-            store = await FarStore.open(self.path, KEEP_EVENTS)
+        elif "two processes" in self.kind and self.handles:
+            store = await FarStore.open(place_of(self.address) if self.address else str(self.path), KEEP_EVENTS)
         else:
-            clock = lambda: boottime() + self.ahead  # noqa: E731
-            store = await SqliteStore.open(self.path, keep_events=KEEP_EVENTS, clock=clock)
+            place = place_of(self.address) if self.address else str(self.path)
+            store = await open_store(place, KEEP_EVENTS, lambda: boottime() + self.ahead)
         self.handles.append(store)
         return store
 
     async def advance(self, seconds: float) -> None:
+        """Let time pass. etcd counts by its own clock, so there it passes, as much of it as a lease lasts; meanwhile each
+        handle looks at the leases, as managers do all the time.
+        """
+        if self.address is not None:
+            really = seconds if seconds < 3 else ENDS_WITHIN
+            await asyncio.sleep(really)
+            for handle in self.handles:
+                await handle.leases()
+            seconds -= min(seconds, really)
         self.ahead += seconds
         for handle in self.handles:
             if isinstance(handle, FarStore):
@@ -52,16 +64,29 @@ class Bench:
         try:
             async with asyncio.timeout(LIMIT):
                 first = await self.handle()
-                second = first if self.kind == "sqlite" else await self.handle()
+                second = first if self.kind in ("sqlite", "etcd") else await self.handle()
                 await scenario(self, first, second)
         finally:
             for handle in self.handles:
                 await handle.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "two handles", "two processes"])
+KINDS = ["memory", "sqlite", "two handles", "two processes"]
+ON_ETCD = [pytest.param(f"etcd{handles}", marks=needs_etcd) for handles in ("", ", two handles", ", two processes")]
+
+
+@pytest.fixture(params=KINDS + ON_ETCD)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    return Bench(request.param, tmp_path / "state")
+    if not request.param.startswith("etcd"):
+        return Bench(request.param, tmp_path / "state")
+    members: EtcdCluster = request.getfixturevalue("one_member")
+    return Bench(request.param, tmp_path / "state", members.address(f"/{tmp_path.name}/"))
+
+
+@pytest.fixture(scope="module")
+def one_member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    with cluster(tmp_path_factory.mktemp("etcd")) as members:
+        yield members
 
 
 def scenario(play: Callable[[Bench, Store, Store], Awaitable[None]]) -> Callable[[Bench], None]:

@@ -76,6 +76,20 @@ def test_a_second_run_costs_nearly_nothing(bare: Path) -> None:
     assert time.monotonic() - before < 2
 
 
+def test_where_there_is_no_etcd_one_sentence_says_what_is_skipped_and_how_to_get_it(bare: Path, poor_path: Path) -> None:
+    venv = bare / ".venv" / "bin"
+    venv.mkdir(parents=True)
+    for name in ("python", "dkv"):
+        (venv / name).write_text("#!/bin/sh\necho 3.11.0\n")
+        (venv / name).chmod(0o755)
+    (bare / ".venv" / "dkv-stamp").write_text(stamp(bare))
+    answer = run(bare, "setup", PATH=str(poor_path))
+    assert answer.returncode == 0, answer.stderr
+    lines = [line for line in answer.stderr.splitlines() if "etcd" in line]
+    assert len(lines) == 1
+    assert "tests are skipped; install etcd 3.4.23 or newer" in lines[0]
+
+
 def stamp(checkout: Path) -> str:
     """What a finished .venv says of itself."""
     digest = subprocess.run(["sha256sum"], input=(checkout / "pyproject.toml").read_bytes(), capture_output=True, check=True)

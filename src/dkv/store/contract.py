@@ -1,7 +1,7 @@
 """What every state backend must do: one guarded revision, whole-view watch, leases outside the revision.
 
 Three implementations stand under one contract suite (tests/contract/test_store.py): memory (the model),
-SQLite (one machine), etcd (several machines; not built yet). Facts: docs/reference/state-backends.md.
+SQLite (one machine), etcd (several machines). Facts: docs/reference/state-backends.md.
 
 A *record* is a key and a JSON text. A *revision* counts commits, from 0 for an empty store. Every commit is
 guarded: it succeeds only if the revision is still the one the writer read.

@@ -1,0 +1,346 @@
+"""Store: the state backend of several machines, keys below one prefix of an etcd cluster.
+
+A handle keeps a mirror of the records that a watch feeds; a read asks etcd for the head alone, and waits for the watch or reads
+anew when the mirror is behind. How a commit is written: etcd_state.py. Facts and numbers: docs/reference/state-backends.md#etcd.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+from dkv.kernel import boottime
+from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, StoreError, Unavailable, Unusable
+from dkv.store.etcd_address import EtcdAddress
+from dkv.store.etcd_client import Compacted, EtcdClient, WatchBroken
+from dkv.store.etcd_leases import EtcdLeases
+from dkv.store.etcd_messages import look, message, put, txn
+from dkv.store.etcd_state import (
+    KEEP_EVENTS,
+    Commit,
+    Head,
+    Layout,
+    Mirror,
+    after,
+    applied,
+    chunks,
+    direct,
+    finished,
+    operations,
+    read_head,
+    staging,
+    stored_events,
+)
+
+OLDEST = (3, 4, 23)
+CORRUPTING = ((3, 5, 0), (3, 5, 1), (3, 5, 2))  # may lose committed data when killed
+PAGE = 2_000  # keys read at once
+BEHIND = 0.5  # s a read waits for the watch before it reads the records itself
+BACKOFF = 0.004  # s at most that a writer pauses that came second, so that not all try again at once
+LOOK_AGAIN = 1.0  # s until a watcher that has not seen anything yet tries again
+RETRY_WATCH = (0.05, 0.3)  # s between two watches
+
+
+class EtcdStore:
+    """One manager's handle on a domain in etcd. Implements `dkv.store.contract.Store`. Made by `open`."""
+
+    def __init__(self, client: EtcdClient, keep_events: int, clock: Callable[[], float]) -> None:
+        prefix = client.address.prefix
+        self._client = client
+        self._layout = Layout(prefix.encode())
+        self._mirror = Mirror(self._layout, f"etcd {client.address.named}, prefix {prefix}")
+        self._leases = EtcdLeases(client, self._layout, clock)
+        self._keep_events = keep_events
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._loading = asyncio.Lock()
+        self._read_at = 0  # the etcd revision that the mirror was read at as a whole
+        self._obstacle = ""
+        self._unusable: Unusable | None = None
+        self._feed: asyncio.Task[None] | None = None
+        self._helping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._helping.set_result(None)
+
+    @classmethod
+    async def open(
+        cls, address: EtcdAddress, *, keep_events: int = KEEP_EVENTS, clock: Callable[[], float] = boottime
+    ) -> EtcdStore:
+        """Open the domain at an address; there may be none yet. `keep_events` bounds the event log, `clock` is for tests.
+
+        Raises Unusable, Unavailable.
+        """
+        store = cls(EtcdClient(address), keep_events, clock)
+        try:
+            answer = await store._client.call("status", message("StatusRequest"))
+            refuse_version(answer.version, address.named)
+            await store.read()
+        except BaseException:
+            await store.close()
+            raise
+        store._feed = asyncio.create_task(store._follow(), name="etcd watch")
+        return store
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def read(self) -> Snapshot:
+        while True:
+            known = self._mirror.at
+            kvs = (await self._call("range", message("RangeRequest", key=self._layout.head))).kvs
+            at = kvs[0].mod_revision if kvs else 0
+            if at < known:
+                raise went_back(self._mirror.where, self._mirror.head.revision)
+            if self._mirror.at < at and not await self._reaches(at):
+                await self._load()
+            if self._mirror.whole:
+                return self._mirror.snapshot
+            await self._finish(self._mirror.head)
+
+    async def _reaches(self, at: int) -> bool:
+        """Whether the mirror is no older than an etcd revision, after a moment for the watch to tell."""
+        if self._feed is None or self._obstacle:
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEHIND):
+                while self._mirror.at < at:
+                    await self._changed.wait()
+        return self._mirror.at >= at
+
+    async def _load(self) -> None:
+        """Read all records, as they are at one etcd revision."""
+        async with self._loading:
+            while True:
+                try:
+                    kvs, revision = await self._pages()
+                    break
+                except Compacted:
+                    continue  # while it was read
+            if kvs_head(kvs, self._layout) >= self._mirror.at:  # else this handle or its watch was faster
+                self._mirror.load(kvs)
+                self._read_at = revision
+        self._wake()
+
+    async def _pages(self) -> tuple[list[Any], int]:
+        start, revision, found = self._layout.state, 0, list[Any]()
+        while True:
+            request = message("RangeRequest", key=start, range_end=after(self._layout.state), limit=PAGE, revision=revision)
+            answer = await self._call("range", request)
+            found += answer.kvs
+            revision = revision or answer.header.revision
+            if not answer.more:
+                return found, revision
+            start = answer.kvs[-1].key + b"\0"
+
+    async def watch(self) -> AsyncIterator[Snapshot]:
+        seen = -1
+        while True:
+            changed = self._changed  # taken before looking, so that no change is missed
+            if self._closed:
+                raise Unavailable("this handle on the state is closed", written=False)
+            if self._unusable is not None:
+                raise self._unusable
+            if seen < 0:
+                with suppress(Unavailable):
+                    snapshot = await self.read()
+                    seen = snapshot.revision
+                    yield snapshot
+                    continue
+            elif self._mirror.snapshot.revision > seen:
+                seen = self._mirror.snapshot.revision
+                yield self._mirror.snapshot
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN if seen < 0 else None):
+                    await changed.wait()
+
+    async def events(self, after_: int, limit: int) -> Sequence[StoredEvent]:
+        found: list[StoredEvent] = []
+        while len(found) < limit:
+            most = min(limit - len(found), PAGE)
+            start = self._layout.event(max(0, after_) + 1)
+            head, kvs = await self._head_and(look(start, after(self._layout.events), most))
+            oldest = head.sequence - self._keep_events
+            events = [event for event in stored_events(kvs, self._layout) if event.sequence > max(after_, oldest)]
+            found += events
+            if len(kvs) < most:
+                break
+            after_ = max([after_, oldest, *(event.sequence for event in events)])
+        return tuple(found[: max(0, limit)])
+
+    async def newest(self) -> int:
+        head, _ = await self._head_and(look(self._layout.head))
+        return head.sequence
+
+    async def _head_and(self, wanted: Any) -> tuple[Head, list[Any]]:
+        """The head and what else is wanted, read at one revision with all chunks applied."""
+        while True:
+            answer = await self._call("txn", txn([], [look(self._layout.head), wanted]))
+            kvs = answer.responses[0].range.kvs
+            head = read_head(kvs[0].value if kvs else b"", self._mirror.where)
+            if not head.staged:
+                return head, list(answer.responses[1].range.kvs)
+            await self._finish(head)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
+        if self._mirror.head.revision < base or not self._mirror.whole:
+            await self.read()
+        if self._mirror.head.revision != base:
+            kvs = (await self._call("range", message("RangeRequest", key=self._layout.attempt(base + 1)))).kvs
+            return await self._lost(base, token, kvs, self._mirror.head.revision)
+        commit = Commit(self._mirror.head, dict(writes), events, token)
+        parts = chunks(operations(commit, self._layout, self._keep_events))
+        if len(parts) > 1:
+            return await self._commit_in_parts(commit, parts)
+        answer = await self._call("txn", direct(commit, self._layout, parts[0]))
+        if not answer.succeeded:
+            return await self._failed(commit, answer)
+        self._mirror.committed(commit, answer.header.revision)
+        self._wake()
+        return commit.head.revision
+
+    async def _commit_in_parts(self, commit: Commit, parts: Sequence[Any]) -> int:
+        stored, made_true = staging(commit, self._layout, parts)
+        for request in stored:
+            await self._call("put", request)
+        answer = await self._call("txn", made_true)
+        if not answer.succeeded:
+            return await self._failed(commit, answer)
+        with suppress(Unavailable):  # it is true by now; whoever reads applies the rest
+            await self.read()
+        return commit.head.revision
+
+    async def _failed(self, commit: Commit, answer: Any) -> int:
+        """A condition did not hold: another commit came first, or this one did, in an attempt that got no answer."""
+        head = answer.responses[0].range.kvs
+        present = read_head(head[0].value if head else b"", self._mirror.where).revision
+        return await self._lost(commit.base.revision, commit.token, answer.responses[1].range.kvs, present)
+
+    async def _lost(self, base: int, token: str, attempt: Sequence[Any], present: int) -> int:
+        if attempt and attempt[0].value == token.encode():
+            return base + 1
+        await asyncio.sleep(random.uniform(0, BACKOFF))
+        raise Conflict(f"the state is at revision {present}, not {base}")
+
+    async def _finish(self, head: Head) -> None:
+        """Apply the chunks that a head names. Others may do the same at the same time: each write repeats itself."""
+        stage = self._layout.stage(head.base, head.token)[:-6]
+        for number in range(head.staged):
+            key = stage + b"%06d" % number
+            kvs = (await self._call("range", message("RangeRequest", key=key))).kvs
+            if not kvs or not (await self._call("txn", applied(head, self._layout, kvs[0].value))).succeeded:
+                break  # another one was faster
+        else:
+            await self._call("txn", finished(head, self._layout)[1])
+        await self._load()
+
+    async def probe(self) -> None:
+        await self._call("txn", txn([], [put(self._layout.probe, b"")]))
+
+    def obstacle(self) -> str:
+        return self._obstacle
+
+    # -- leases -----------------------------------------------------------------------------------------------------
+
+    async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
+        return await self._leases.acquire(name, holder, ttl, value)
+
+    async def release(self, name: str, holder: str) -> None:
+        await self._leases.release(name, holder)
+
+    async def leases(self) -> Sequence[Lease]:
+        return await self._leases.all()
+
+    # -- the watch that feeds the mirror -----------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Feed the mirror until the handle is closed."""
+        while not self._closed:
+            try:
+                await self._follow_once()
+            except Unusable as trouble:
+                self._unusable = trouble
+                self._wake()
+                return
+            except Compacted:
+                with suppress(Unavailable):
+                    await self._load()
+            except (WatchBroken, StoreError) as trouble:
+                self._obstacle = f"etcd: {trouble.detail if isinstance(trouble, StoreError) else trouble}"
+                await asyncio.sleep(random.uniform(*RETRY_WATCH))
+
+    async def _follow_once(self) -> None:
+        key, end = self._layout.state, after(self._layout.state)
+        start = max(self._mirror.at, self._read_at) + 1
+        async with aclosing(self._client.watch(key, end, start)) as answers:
+            async for events, newest in answers:
+                self._obstacle = ""
+                if not events:
+                    continue
+                self._mirror.apply(events)
+                self._read_at = max(self._read_at, newest)
+                self._wake()
+                if not self._mirror.whole and self._helping.done():
+                    self._helping = asyncio.ensure_future(self._help())
+
+    async def _help(self) -> None:
+        """Apply the chunks of a large commit, if who made it does not within a moment."""
+        await asyncio.sleep(random.uniform(0.2, 0.5))
+        with suppress(StoreError):
+            await self.read()
+
+    # -- the handle ---------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._wake()
+        for task in (self._feed, self._helping):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self._client.close()
+
+    async def _call(self, name: str, request: Any) -> Any:
+        if self._unusable is not None:
+            raise self._unusable
+        return await self._client.call(name, request)
+
+    def _wake(self) -> None:
+        past, self._changed = self._changed, asyncio.Event()
+        past.set()
+
+
+def went_back(where: str, revision: int) -> Unusable:
+    """The refusal of a cluster that no longer has a commit that it had confirmed."""
+    return Unusable(
+        f"the domain state at {where} went back behind revision {revision}",
+        "Stop all managers before putting an old copy of etcd's data back.",
+    )
+
+
+def kvs_head(kvs: Sequence[Any], layout: Layout) -> int:
+    """The etcd revision of the head among keys that were read; 0 if there is none."""
+    return next((kv.mod_revision for kv in kvs if kv.key == layout.head), 0)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """A version's numbers, whatever follows them."""
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+
+
+def refuse_version(text: str, where: str) -> None:
+    """Raises Unusable for a version of etcd that the domain must not be kept on."""
+    version = version_of(text)
+    if version in CORRUPTING:
+        raise Unusable(f"etcd {text} ({where}) may lose data that it confirmed", "Update it to 3.5.3 or newer.")
+    if version < OLDEST:
+        oldest = ".".join(str(number) for number in OLDEST)
+        raise Unusable(
+            f"etcd {text} ({where}) is older than {oldest}", f"Install etcd {oldest} or newer, but not 3.5.0 to 3.5.2."
+        )
