@@ -19,7 +19,7 @@ from dkv.database_options import DEFAULTS, FSYNC
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
-FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS", "DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD")
+FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS", "DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD", "DKV_CA_FILE")
 FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, who asks them, and hooks of tests."""
 
@@ -40,7 +40,7 @@ class Settings:
     """Everything a person may set for a manager. Times are in milliseconds, sizes in bytes, None means 'choose'."""
 
     server_id: str | None = _setting(None, "the server's name in the domain; chosen once, from the host's name")
-    bind: str = _setting("127.0.0.1", "the address to listen on; only loopback until there is access control")
+    bind: str = _setting("127.0.0.1", "the address to listen on; one that other machines reach wants access_control")
     port: int = _setting(MANAGER_PORT, "the port of the REST API", range=(1, 65535))
     nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
     data_dir: Path = _setting(Path(), "directory of archives, run records and logs")
@@ -93,6 +93,12 @@ class Settings:
         "on: whoever uses this manager has to show who it is; root and the manager's user administrate without credentials, "
         "over manager.sock in the data directory; the same for all managers of a domain",
         choices=("off", "on"),
+    )
+    tls: str = _setting(
+        "auto",
+        "on: the ports speak TLS on a loopback address too; auto: on any other address only, and always there; the same for all "
+        "managers of a domain",
+        choices=("auto", "on"),
     )
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(

@@ -9,3 +9,4 @@ FIRST_CLUSTER_PORT = 7811  # where the search for an archive's free ports begins
 FIRST_CLIENT_PORT = 7861
 MANAGER_LOCK = "manager.lock"  # in a data directory: held while a manager runs on it
 MANAGER_SOCKET = "manager.sock"  # in a data directory: the manager's own socket, for its user and root
+PRINCIPAL_HEADER = "Dkv-Principal"  # in whose name a server asks another one

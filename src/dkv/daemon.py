@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import resource
 import secrets
 import signal
 import socket
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,18 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
+from dkv.access.attempts import Attempts
 from dkv.access.certificate_files import DIRECTORY, CertificateFiles
 from dkv.access.certificates import reachable
+from dkv.access.contexts import Contexts, why_handshake_failed
+from dkv.access.crypto import Malformed
 from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
-from dkv.client import ClientError, Credentials, Endpoint, HttpTransport, Request
+from dkv.client import Endpoint, Request
 from dkv.config import Settings
 from dkv.control.certificates import CertificatePlaces
-from dkv.data_dir import DataDir, local_socket, lock_data_dir, refuse_public_bind, with_real_data_dir
+from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
+from dkv.domain.identities import registered_certificates
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
@@ -41,17 +45,17 @@ from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.kernel import bind_error, boot_id, boottime
-from dkv.listening import LOCAL, Server, limits, serving
+from dkv.listening import LOCAL, Secured, Server, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
+from dkv.other_managers import ON_LOOPBACK, OtherManagers, get_json
 from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
-OTHER_MANAGERS = HttpTransport(Credentials({}))  # over their own sockets, never with credentials of this process
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
@@ -60,7 +64,7 @@ def run(settings: Settings) -> int:
     os.umask(0o077)  # files of this manager and of its engines are for its user only
     set_up(settings.log_level)
     settings = with_real_data_dir(settings)
-    refuse_public_bind(settings.bind)
+    refuse_open_bind(settings)
     refuse_no_engine(settings)
     raise_descriptor_limit()
     with lock_data_dir(settings) as data_dir:
@@ -141,20 +145,10 @@ def listen(settings: Settings, port: int, flag: str) -> socket.socket:
 
 def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
     with contextlib.suppress(OSError):
-        first = get_json(settings.bind, port, "/admin/v1/identity", 1.0)
+        first = get_json(ON_LOOPBACK, Endpoint(settings.bind, port), Request("GET", "/admin/v1/identity", {}), 1.0)
         if first.get("product") == "dkv":
             return f"Manager {first.get('serverId')} runs on {settings.bind}:{port} already."
     return f"Port {port} on {settings.bind} cannot be used: {error.strerror}."
-
-
-def get_json(host: str, port: int, target: str, seconds: float, method: str = "GET") -> Mapping[str, Any]:
-    """A manager's JSON answer, also to a refusal. Raises OSError."""
-    try:
-        reply = OTHER_MANAGERS.send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
-        answer = json.loads(reply.body)
-    except (ClientError, ValueError) as error:
-        raise OSError(str(error)) from error
-    return answer if isinstance(answer, dict) else {}
 
 
 async def open_state(state: str) -> SqliteStore:
@@ -201,7 +195,7 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
     engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
     hooks = ManagerHooks(
         monotonic=boottime,
-        wall=lambda: time.time_ns() // 1_000_000,
+        wall=wall_clock,
         token=lambda: uuid.uuid4().hex,
         probe=probe,
         accepts=accepts,
@@ -217,6 +211,11 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
     finally:
         engines.close()
         await store.close()
+
+
+def wall_clock() -> int:
+    """The time of day in ms."""
+    return time.time_ns() // 1_000_000
 
 
 def log_error(step: Step | None, error: Exception, times: int) -> None:
@@ -279,11 +278,12 @@ class DomainAccess:
         self.snapshot = manager.submitter.snapshot
 
 
-def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
+def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, contexts: Contexts | None) -> ManagerContext:
     """The parts of this manager that the API uses."""
     server = manager.server
     store = manager.store
     within = limits()
+    others = OtherManagers(contexts, manager.domain_uid, wall_clock)
 
     async def counters() -> list[Mapping[str, Any]]:
         return [asdict(counted) for counted in await manager.engines.count()]
@@ -293,7 +293,9 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         event_log=store,
         streams=within.streams,
         streams_each=within.streams_each,
-        peers=Peers(fetch=fetch, order=order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.lease_ages),
+        peers=Peers(
+            fetch=others.fetch, order=others.order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.lease_ages
+        ),
         machine=LocalMachine(
             counters=counters,
             port_in_use=lambda host, port: bind_error(host, port) != 0,
@@ -308,7 +310,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         configured=lambda: settings_texts(settings),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
         readiness=manager.readiness,
-        clock=lambda: time.time_ns() // 1_000_000,
+        clock=wall_clock,
         server_id=server.server_id,
         uid=server.uid,
         address=server.host,
@@ -323,16 +325,6 @@ def engine_id(state: State, process: Process) -> str:
     if process.archive_id is not None:
         return node_id(state.uid, process.archive_id)
     return te_node_id(state.uid, process.start_id, process.endpoints[0].group) if process.endpoints else ""
-
-
-async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-    """JSON of another manager. Raises OSError."""
-    return await asyncio.to_thread(get_json, host, port, target, seconds)
-
-
-async def order(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-    """The JSON that another manager answers to a POST, also a refusal. Raises OSError."""
-    return await asyncio.to_thread(get_json, host, port, target, seconds, "POST")
 
 
 def settings_texts(settings: Settings) -> dict[str, str]:
@@ -378,11 +370,46 @@ async def serve(settings: Settings, data_dir: DataDir, doors: Doors) -> int:
     return 0
 
 
+def contexts_of(settings: Settings, manager: Manager) -> Contexts | None:
+    """The TLS contexts of this manager; None where its ports speak none. Raises ManagerError: nothing is answered in clear where
+    TLS belongs."""
+    if not is_secured(settings) or manager.certificates is None:
+        return None
+    contexts = Contexts(manager.certificates.files, log.warning)
+    try:
+        contexts.load()
+    except Malformed as error:
+        hint = f"End the manager, remove {manager.certificates.files.directory}, and start it: it makes the files anew."
+        raise ManagerError(f"Cannot listen on {settings.bind}: {error}.", hint) from error
+    manager.certificates.follow(contexts.load)
+    return contexts
+
+
+def secured_by(contexts: Contexts, manager: Manager, attempts: Attempts) -> Secured:
+    """How handshakes are made: with the certificate files as they are, and the users' certificates as the domain has them."""
+    registered: tuple[bytes, ...] = ()
+
+    async def accepting() -> ssl.SSLContext:
+        nonlocal registered
+        with contextlib.suppress(StoreError):  # while the domain cannot be read, those that it had
+            registered = registered_certificates((await manager.submitter.view()).state)
+        return contexts.accepting(registered)
+
+    def failed(peer: str, error: Exception) -> None:
+        why = why_handshake_failed(error)
+        if why and (many := attempts.refused(peer, "handshake", boottime())):
+            log.warning("connections ended before a request", peer=peer, times=many, last=why)
+
+    return Secured(accepting, failed)
+
+
 async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
-    app = create_app(context_of(manager, settings, ended), access_control(settings))
-    servers = [(Server(serving(app)), doors.ports)]
+    contexts, control = contexts_of(settings, manager), access_control(settings)
+    app = create_app(context_of(manager, settings, ended, contexts), control)
+    secured = secured_by(contexts, manager, control.attempts) if contexts and control else None
+    servers = [(Server(app, secured=secured), doors.ports)]
     if doors.local:
-        servers.append((Server(serving(app, LOCAL, lifespan="off")), doors.local))
+        servers.append((Server(app, LOCAL, lifespan="off"), doors.local))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
         *(asyncio.create_task(rest.serve(sockets=sockets), name="rest") for rest, sockets in servers),

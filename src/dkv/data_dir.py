@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from dkv import files
-from dkv.address import is_loopback
+from dkv.address import is_loopback, packed_address
 from dkv.config import Settings
 from dkv.constants import MANAGER_LOCK, MANAGER_PORT, MANAGER_SOCKET
 from dkv.log import FILE
@@ -41,14 +41,29 @@ class DataDir:
     uid: str
 
 
-def refuse_public_bind(bind: str) -> None:
-    """Only loopback until access control exists. Raises ManagerError."""
+def refuse_open_bind(settings: Settings) -> None:
+    """Nothing is bound where other machines reach it before callers have to show who they are. Raises ManagerError."""
+    bind, controlled = settings.bind, settings.access_control == "on"
+    hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on)'
+    packed = packed_address(bind)
     if is_loopback(bind):
-        return
-    raise ManagerError(
-        f"Cannot listen on {bind}: every client that reaches it could command this manager.",
-        "Bind to a loopback address such as 127.0.0.1 until TLS and tokens exist.",
-    )
+        if settings.tls == "on" and not controlled:
+            raise ManagerError("tls is on, but without access control there is no certificate.", f"{hint}, or leave tls out.")
+    elif not any(packed):
+        raise ManagerError(
+            f"Cannot listen on {bind}: the other servers have to know one address of this one.",
+            "Bind to the address of one interface, such as 10.0.0.11.",
+        )
+    elif not controlled:
+        raise ManagerError(
+            f"Cannot listen on {bind}: access control is off, so every client that reaches it could command this manager.",
+            f"{hint}, or bind to a loopback address such as 127.0.0.1.",
+        )
+
+
+def is_secured(settings: Settings) -> bool:
+    """Whether the ports of a manager with these settings speak TLS."""
+    return settings.tls == "on" or not is_loopback(settings.bind)
 
 
 def with_real_data_dir(settings: Settings) -> Settings:

@@ -1,20 +1,23 @@
-"""How a manager serves HTTP: how many connections it keeps, and how long it waits for each, so that a silent client costs
-the others nothing.
+"""How a manager serves HTTP and HTTPS: how many connections it keeps, and how long it waits for each, so that a silent client
+costs the others nothing.
 
 A manager has other work for its descriptors than the callers of its API: engines, state, archives. So connections are
-counted, the longest idle one makes room for a new one, and a client that is slow to send or to read is disconnected.
+counted, the longest idle one makes room for a new one, and a client that is slow to send or to read is disconnected. A
+handshake counts as an idle connection from its first byte on: uvicorn and asyncio would neither count nor name it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import resource
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +31,11 @@ SHARE = 4  # one address may have this part of them
 HEAD_WITHIN = 10.0  # s for a request's head, from the connection or its first byte on
 BODY_WITHIN = 10.0  # s for its body
 READ_WITHIN = 10.0  # s a full send buffer may stay full
+HANDSHAKE_WITHIN = 5.0  # s for the whole TLS handshake
+GOODBYE_WITHIN = 2.0  # s for the end of a TLS connection to be acknowledged
+BACKLOG = 2_048  # connections that the kernel keeps until they are accepted
+AT_ONCE = 100  # connections accepted before others are served again
+NO_DESCRIPTOR = 1.0  # s until connections are accepted again when no descriptor was free
 IDLE = 5  # s between two requests of one connection
 DATE_EVERY = 1.0  # s a Date header may be old
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -64,14 +72,29 @@ LOCAL = Limits(most=64, each=64)
 """Of a manager's own socket, whose connections no caller of its ports can use up."""
 
 
+class Counted(Protocol):
+    """A connection, or the handshake before it, from one address."""
+
+    peer: str
+
+    @property
+    def idle(self) -> bool:
+        """Whether no whole request is being answered on it."""
+        ...
+
+    def drop(self) -> None:
+        """Close it now, also within an answer."""
+        ...
+
+
 class Connections:
-    """All connections of one manager, the oldest first."""
+    """All connections at one kind of entry point, the oldest first."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._all: dict[Connection, None] = {}
+        self._all: dict[Counted, None] = {}
 
-    def enter(self, new: Connection) -> bool:
+    def enter(self, new: Counted) -> bool:
         """Count one more; False: there is no room, and no idle connection that could be closed for it."""
         self._all[new] = None
         same = [connection for connection in self._all if connection.peer == new.peer]
@@ -79,11 +102,11 @@ class Connections:
             return self._make_room(same, new)
         return len(self._all) <= self.limits.most or self._make_room(list(self._all), new)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Counted) -> None:
         """It is closed."""
         self._all.pop(connection, None)
 
-    def _make_room(self, candidates: list[Connection], new: Connection) -> bool:
+    def _make_room(self, candidates: list[Counted], new: Counted) -> bool:
         victim = next((connection for connection in candidates if connection is not new and connection.idle), None)
         if victim is None:
             return False
@@ -98,6 +121,8 @@ class Connection(H11Protocol):
     def __init__(self, connections: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self.peer = ""
+        self.handshake: Counted | None = None
+        """What it was before; it makes room for this one."""
         self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
         self._awaited_part = ""  # "head", "body", or nothing
@@ -113,6 +138,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.app = shown_to(self.app, peer_of(transport))
         self.peer = self.client[0] if self.client else ""
+        if self.handshake:
+            self._connections.leave(self.handshake)
         if self._connections.enter(self):
             self._wait("head", HEAD_WITHIN)
         else:
@@ -177,17 +204,47 @@ class Connection(H11Protocol):
             self._reader_timer = None
 
 
-class Server(uvicorn.Server):
-    """uvicorn without signal handling of its own: the daemon decides when it ends, at once."""
+@dataclass(frozen=True)
+class Secured:
+    """What makes an entry point one of TLS. `context` is asked before each handshake; `failed` is called with the address of
+    the other end and with what ended a handshake."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    context: Callable[[], Awaitable[ssl.SSLContext]]
+    failed: Callable[[str, Exception], None] = lambda peer, error: None
+
+
+class Server(uvicorn.Server):
+    """One kind of entry point to the API: ports, TLS ports, or the local socket, each with connections of its own. No signals:
+    the daemon decides when it ends, at once. One of several has the `lifespan` of the application.
+    """
+
+    def __init__(
+        self, app: Any, within: Limits | None = None, *, lifespan: Literal["on", "off"] = "on", secured: Secured | None = None
+    ) -> None:
+        self._connections = Connections(within or limits())
+        self._secured = secured
+        super().__init__(_config(app, self._connections, lifespan))
         self._ending = asyncio.Event()
 
     def end(self) -> None:
         """Take no more requests."""
         self.should_exit = True
         self._ending.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen at the sockets."""
+        if self._secured is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        for listening in sockets or ():
+            acceptor = Acceptor(listening, self._connections, self._secured, self._new_connection)
+            self.servers.append(cast("asyncio.Server", acceptor))
+
+    def _new_connection(self) -> Connection:
+        made = self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+        assert isinstance(made, Connection)
+        return made
 
     async def main_loop(self) -> None:
         """Wait for the end. uvicorn's own loop wakes up ten times a second, which costs an idle manager processor time."""
@@ -202,16 +259,11 @@ class Server(uvicorn.Server):
         yield
 
 
-def serving(
-    app: Any, within: Limits | None = None, *, lifespan: Literal["on", "off"] = "on", secured: ssl.SSLContext | None = None
-) -> uvicorn.Config:
-    """How the API is served at one kind of door: a client's address is its connection's, never a header's; no header names
-    uvicorn. One of several doors has the `lifespan` of the application; `secured` is the context of a TLS door.
-    """
-    connection: Any = partial(Connection, Connections(within or limits()))
+def _config(app: Any, connections: Connections, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    """A client's address is its connection's, never a header's; no header names uvicorn."""
     config = uvicorn.Config(
         app,
-        http=connection,
+        http=cast(Any, partial(Connection, connections)),
         ws="none",
         log_config=None,
         access_log=False,
@@ -222,5 +274,94 @@ def serving(
         timeout_graceful_shutdown=2,
     )
     config.load()
-    config.ssl = secured
     return config
+
+
+# TLS -----------------------------------------------------------------------------------------------------------------
+
+
+class Acceptor:
+    """Accepts the connections of one listening socket and lets each through that ends its handshake in time."""
+
+    def __init__(
+        self, listening: socket.socket, connections: Connections, secured: Secured, new_connection: Callable[[], Connection]
+    ) -> None:
+        self.connections = connections
+        self.secured = secured
+        self.new_connection = new_connection
+        self.handshakes: dict[Handshake, None] = {}
+        self._listening = listening
+        self._listening.setblocking(False)
+        self._listening.listen(BACKLOG)
+        self._task = asyncio.create_task(self._accept(), name="accept")
+
+    def close(self) -> None:
+        """Accept no more."""
+        self._task.cancel()
+        for handshake in list(self.handshakes):
+            handshake.drop()
+
+    async def wait_closed(self) -> None:
+        """Wait until nothing is accepted any more."""
+        await asyncio.gather(self._task, *(handshake.task for handshake in self.handshakes), return_exceptions=True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in itertools.count(1):
+            try:
+                accepted, address = await loop.sock_accept(self._listening)
+            except OSError:
+                await asyncio.sleep(NO_DESCRIPTOR)
+            else:
+                Handshake(self, accepted, str(address[0]))
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+
+class Handshake:
+    """The first part of a TLS connection."""
+
+    idle = True
+
+    def __init__(self, acceptor: Acceptor, accepted: socket.socket, peer: str) -> None:
+        self.peer = peer
+        self._acceptor = acceptor
+        self._accepted = accepted
+        self._acceptor.handshakes[self] = None
+        self.task = asyncio.create_task(self._run(), name="handshake")
+        self.task.add_done_callback(self._ended)
+        if not acceptor.connections.enter(self):
+            self.drop()
+
+    def drop(self) -> None:
+        """End the connection; its descriptor is free a moment later. asyncio cannot be cancelled at every moment of this."""
+        with contextlib.suppress(OSError):
+            self._accepted.shutdown(socket.SHUT_RDWR)
+
+    async def _run(self) -> None:
+        secured = self._acceptor.secured
+        try:
+            context = await secured.context()
+        except (OSError, ValueError) as error:
+            self._accepted.close()
+            secured.failed(self.peer, error)
+            return
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection,
+                self._accepted,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_WITHIN,
+                ssl_shutdown_timeout=GOODBYE_WITHIN,
+            )
+        except OSError as error:
+            secured.failed(self.peer, error)
+
+    def _connection(self) -> Connection:
+        connection = self._acceptor.new_connection()
+        connection.handshake = self
+        return connection
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._acceptor.handshakes.pop(self, None)
+        self._acceptor.connections.leave(self)

@@ -10,26 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from dkv.access import certificates, contexts, crypto
-from dkv.access.certificates import Owner, Reachable
-from dkv.access.crypto import KeyPair, Malformed
+from dkv.access import certificates, crypto
+from dkv.access.contexts import Contexts
+from dkv.access.crypto import Malformed
 from dkv.access.moments import moment
-
-OWNER = Owner("d0")
-HERE = Reachable("u1", ("127.0.0.1",))
-
-
-def now() -> int:
-    import time
-
-    return time.time_ns() // 1_000_000
+from tests.tls import Place, client, now
 
 
 class Listener:
     """A listener that answers each connection with the subject's URI of the certificate it was shown, over TLS."""
 
-    def __init__(self, listening: contexts.Listening) -> None:
-        self.listening = listening
+    def __init__(self, contexts: Contexts) -> None:
+        self.contexts = contexts
+        self.registered: list[bytes] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.socket.getsockname()[1])
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -43,9 +36,11 @@ class Listener:
                 return
             plain.settimeout(5)
             try:
-                with self.listening.context.wrap_socket(plain, server_side=True) as connection:
+                context = self.contexts.accepting(self.registered)
+                with context.wrap_socket(plain, server_side=True) as connection:
                     shown = connection.getpeercert(binary_form=True)
-                    uris = crypto.read(shown).uris if shown else ("nobody",)
+                    read = crypto.read(shown) if shown else None
+                    uris = (read.uris or (read.subject,)) if read else ("nobody",)
                     connection.sendall(uris[0].encode())
             except OSError:  # a handshake that failed
                 plain.close()
@@ -67,64 +62,65 @@ class Listener:
                 return answer, crypto.read(leaf).serial
 
 
-class Place:
-    """An authority, and leaves of it in files."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.authority = certificates.new_authority(OWNER, now())
-
-    def files(self, name: str, pair: KeyPair) -> tuple[Path, Path]:
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        certificate.write_text(pair.certificate)
-        key.write_text(pair.key)
-        return certificate, key
-
-    def leaf(self, name: str, authority: KeyPair | None = None, at: int = 0) -> tuple[Path, Path]:
-        return self.files(name, certificates.new_leaf(authority or self.authority, OWNER, HERE, at or now()))
-
-    def serial(self, name: str) -> int:
-        return crypto.read((self.directory / f"{name}.pem").read_text()).serial
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+    place = Place(tmp_path)
+    place.install("first")
+    return place
 
 
 @pytest.fixture
-def listener(place: Place) -> Iterator[Listener]:
-    listener = Listener(contexts.Listening(*place.leaf("first"), place.authority.certificate))
+def warned() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def listener(place: Place, warned: list[str]) -> Iterator[Listener]:
+    listener = Listener(Contexts(place.files, warned.append))
     yield listener
     listener.close()
 
 
 def test_a_caller_with_a_leaf_is_known_and_one_without_is_nobody(place: Place, listener: Listener) -> None:
-    bundle = place.authority.certificate
-    assert listener.ask(contexts.calling(bundle))[0] == "nobody"
-    assert listener.ask(contexts.calling(bundle, *place.leaf("caller")))[0] == "dkv://d0/server/u1"
+    assert listener.ask(client(place.bundle))[0] == "nobody"
+    assert listener.ask(client(place.bundle, place.leaf("caller")))[0] == "dkv://d0/server/u1"
 
 
 def test_a_leaf_that_is_foreign_or_expired_ends_the_connection(place: Place, listener: Listener) -> None:
-    other = certificates.new_authority(OWNER, now())
+    other = certificates.new_authority(place.owner, now())
     foreign = place.leaf("foreign", other)
     expired = place.leaf("expired", at=now() - 200 * certificates.DAY)
     future = place.leaf("future", at=now() + certificates.DAY)
     for pair in (foreign, expired, future):
         with pytest.raises(OSError):
-            listener.ask(contexts.calling(place.authority.certificate, *pair))
+            listener.ask(client(place.bundle, pair))
+
+
+def test_a_registered_certificate_gets_through_whoever_signed_it_and_no_other_of_that_signer(
+    place: Place, listener: Listener, warned: list[str]
+) -> None:
+    other = certificates.new_authority(place.owner, now())
+    ann, bob = place.leaf("ann", other), place.leaf("bob", other)
+    listener.registered = [b"no certificate", crypto.in_der(ann[0].read_text())]
+    assert listener.ask(client(place.bundle, ann))[0] == "dkv://d0/server/u1"
+    with pytest.raises(OSError):
+        listener.ask(client(place.bundle, bob))
+    listener.registered = []
+    with pytest.raises(OSError):
+        listener.ask(client(place.bundle, ann))
+    assert not warned
 
 
 def test_a_caller_believes_only_its_own_authority_and_the_right_address(place: Place, listener: Listener) -> None:
-    other = certificates.new_authority(OWNER, now())
+    other = certificates.new_authority(place.owner, now())
     with pytest.raises(ssl.SSLCertVerificationError):
-        listener.ask(contexts.calling(other.certificate))
+        listener.ask(client(other.certificate))
     with pytest.raises(ssl.SSLCertVerificationError):
-        listener.ask(contexts.calling(place.authority.certificate), name="127.0.0.2")
+        listener.ask(client(place.bundle), name="127.0.0.2")
 
 
 def test_old_tls_and_plain_http_are_turned_away(place: Place, listener: Listener) -> None:
-    old = contexts.calling(place.authority.certificate)
+    old = client(place.bundle)
     old.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         old.minimum_version = ssl.TLSVersion.TLSv1
@@ -135,7 +131,7 @@ def test_old_tls_and_plain_http_are_turned_away(place: Place, listener: Listener
     with socket.create_connection(("127.0.0.1", listener.port), timeout=5) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"HTTP" not in _all(plain)
-    assert listener.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
+    assert listener.ask(client(place.bundle))[0] == "nobody"
 
 
 def _all(connection: socket.socket) -> bytes:
@@ -146,54 +142,73 @@ def _all(connection: socket.socket) -> bytes:
 
 
 def test_a_renewed_leaf_is_shown_from_the_next_handshake_on(place: Place, listener: Listener) -> None:
-    caller = contexts.calling(place.authority.certificate)
+    caller = client(place.bundle)
     assert listener.ask(caller)[1] == place.serial("first")
-    listener.listening.renew(*place.leaf("second"))
+    place.install("second")
     assert listener.ask(caller)[1] == place.serial("second") != place.serial("first")
 
 
-def test_a_pair_that_does_not_match_is_refused_and_the_old_leaf_stays(place: Place, listener: Listener) -> None:
+def test_files_that_cannot_be_used_are_named_once_and_the_old_leaf_stays(
+    place: Place, listener: Listener, warned: list[str]
+) -> None:
+    assert listener.ask(client(place.bundle))[1] == place.serial("first")
     certificate, _ = place.leaf("second")
-    _, key = place.leaf("third")
-    missing = place.directory / "missing.pem"
-    for pair in ((certificate, key), (missing, key), (certificate, missing)):
-        with pytest.raises(Malformed):
-            listener.listening.renew(*pair)
-    assert listener.ask(contexts.calling(place.authority.certificate))[1] == place.serial("first")
+    place.replace(place.files.leaf, certificate.read_text())  # a crash came before its key
+    for _ in range(3):
+        assert listener.ask(client(place.bundle))[1] == place.serial("first")
+    place.replace(place.files.bundle, "")
+    place.files.key.unlink()
+    assert listener.ask(client(place.bundle))[1] == place.serial("first")
+    assert len(warned) == 2 and "server.pem" in warned[0] and "server.key" in warned[1]
+    place.install("third")
+    assert listener.ask(client(place.bundle))[1] == place.serial("third")
+    assert len(warned) == 2
+
+
+def test_a_bundle_that_is_none_is_refused(place: Place, listener: Listener, warned: list[str]) -> None:
+    assert listener.ask(client(place.bundle))[0] == "nobody"
+    for text in ("", "no certificate", "caf\u00e9"):
+        place.replace(place.files.bundle, text)
+        assert listener.ask(client(place.bundle))[0] == "nobody" and "bundle" in warned[-1]
+        with pytest.raises(Malformed, match="bundle of authorities"):
+            Contexts(place.files, warned.append).accepting()
 
 
 def test_an_authority_is_changed_without_closing_the_listener(place: Place, listener: Listener) -> None:
-    old, new = place.authority, certificates.new_authority(OWNER, now())
+    old, new = place.authority, certificates.new_authority(place.owner, now())
     by_old, by_new = place.leaf("by-old"), place.leaf("by-new", new)
     both = new.certificate + old.certificate
     with pytest.raises(OSError):
-        listener.ask(contexts.calling(both, *by_new))
-    listener.listening.trust(both)  # PREPARED
+        listener.ask(client(both, by_new))
+    place.replace(place.files.bundle, both)  # PREPARED
     for pair in (by_old, by_new):
-        assert listener.ask(contexts.calling(both, *pair))[0] == "dkv://d0/server/u1"
-    listener.listening.renew(*by_new)  # SWITCHED
-    assert listener.ask(contexts.calling(both, *by_old))[1] == place.serial("by-new")
-    listener.listening.trust(new.certificate)  # DONE
-    assert listener.ask(contexts.calling(new.certificate, *by_new))[0] == "dkv://d0/server/u1"
+        assert listener.ask(client(both, pair))[0] == "dkv://d0/server/u1"
+    place.install("switched", both, new)  # SWITCHED
+    assert listener.ask(client(both, by_old))[1] == place.serial("switched")
+    place.replace(place.files.bundle, new.certificate)  # DONE
+    assert listener.ask(client(new.certificate, by_new))[0] == "dkv://d0/server/u1"
     with pytest.raises(OSError):
-        listener.ask(contexts.calling(both, *by_old))
+        listener.ask(client(both, by_old))
 
 
 def test_a_callers_missing_server_name_changes_nothing(place: Place, listener: Listener) -> None:
-    new = certificates.new_authority(OWNER, now())
-    listener.listening.trust(new.certificate)
-    caller = contexts.calling(place.authority.certificate, *place.leaf("by-new", new))
+    caller = client(place.bundle, place.leaf("caller"))
     caller.check_hostname = False
     assert listener.ask(caller, name=None)[0] == "dkv://d0/server/u1"
+    assert listener.ask(caller, name="another.example")[0] == "dkv://d0/server/u1"
 
 
-def test_a_bundle_that_is_none_is_refused(place: Place, listener: Listener) -> None:
-    for bundle in ("", "no certificate"):
-        with pytest.raises(Malformed):
-            listener.listening.trust(bundle)
-        with pytest.raises(Malformed):
-            contexts.calling(bundle)
-    assert listener.ask(contexts.calling(place.authority.certificate))[0] == "nobody"
+def test_a_manager_calls_with_the_leaf_that_it_has_now(place: Place, listener: Listener) -> None:
+    calling = Contexts(place.files, lambda text: None)
+    assert listener.ask(calling.calling(), name=None)[0] == "dkv://d0/server/u1"
+    other = certificates.new_authority(place.owner, now())
+    kept = calling.calling()
+    assert calling.calling() is kept
+    place.install("foreign", authority=other)
+    assert calling.calling() is not kept
+    place.replace(place.files.bundle, other.certificate)
+    with pytest.raises(OSError):
+        Listener.ask(listener, client(place.bundle), name="127.0.0.1")
 
 
 def test_moments_are_read_by_people() -> None:

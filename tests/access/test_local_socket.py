@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.access import certificates, contexts
-from dkv.access.certificates import Owner, Reachable
+from dkv.access.contexts import Contexts
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
@@ -25,10 +24,11 @@ from dkv.constants import MANAGER_SOCKET
 from dkv.data_dir import local_socket
 from dkv.domain.access import MANAGERS
 from dkv.domain.commands import AuthorityFounded
-from dkv.listening import LOCAL, Server, serving
+from dkv.listening import LOCAL, Secured, Server
 from dkv.manager import ManagerError
 from tests.api.world import World
 from tests.strangers import does, needs_root
+from tests.tls import Place, client, now
 
 GET = b"GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n%s\r\n"
 TOKENS = b"/admin/v1/tokens"
@@ -55,8 +55,8 @@ def guarded(world: World, clock: int = 0) -> Api:
 
 
 @asynccontextmanager
-async def served(app: Api, listener: socket.socket, secured: ssl.SSLContext | None = None) -> AsyncIterator[None]:
-    server = Server(serving(app, LOCAL, secured=secured))
+async def served(app: Api, listener: socket.socket, secured: Secured | None = None) -> AsyncIterator[None]:
+    server = Server(app, LOCAL, secured=secured)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(60):
@@ -147,23 +147,17 @@ except OSError as error:
 
 
 def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> None:
-    now = time.time_ns() // 1_000_000
-
     async def main() -> None:
         world = World()
         await world.begin()
-        owner = Owner((await world.state()).uid)
-        authority = certificates.new_authority(owner, now)
-        await world.submit(AuthorityFounded(owner=MANAGERS, certificate=authority.certificate, key="sealed"))
+        place = Place(tmp_path, (await world.state()).uid, "uid-of-s1")
+        place.install("first")
+        contexts = Contexts(place.files, lambda text: None)
+        await world.submit(AuthorityFounded(owner=MANAGERS, certificate=place.bundle, key="sealed"))
 
-        def leaf(uid: str) -> tuple[Path, Path]:
-            pair = certificates.new_leaf(authority, owner, Reachable(uid, ("127.0.0.1",)), now)
-            certificate, key = tmp_path / f"{uid}.pem", tmp_path / f"{uid}.key"
-            certificate.write_text(pair.certificate)
-            key.write_text(pair.key)
-            return certificate, key
+        async def accepting() -> ssl.SSLContext:
+            return contexts.accepting()
 
-        listening = contexts.Listening(*leaf("uid-of-s1"), authority.certificate)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
 
@@ -177,15 +171,15 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
                 finally:
                     writer.close()
 
-            async with served(guarded(world, now), listener, listening.context):
-                member = contexts.calling(authority.certificate, *leaf("uid-of-s2"))
+            async with served(guarded(world, now()), listener, Secured(accepting)):
+                member = client(place.bundle, place.leaf("member", uid="uid-of-s2"))
                 assert b" 200 OK" in await ask(member, b"/admin/v1/stores")
                 refused = await ask(member, TOKENS)
                 assert b" 403 " in refused and b"server uid-of-s2" in refused
-                deleted = contexts.calling(authority.certificate, *leaf("uid-of-s9"))
+                deleted = client(place.bundle, place.leaf("deleted", uid="uid-of-s9"))
                 assert b" 401 " in await ask(deleted, b"/admin/v1/stores")
-                assert b" 401 " in await ask(contexts.calling(authority.certificate), b"/admin/v1/stores")
-                assert b" 200 OK" in await ask(contexts.calling(authority.certificate), b"/healthz")
+                assert b" 401 " in await ask(client(place.bundle), b"/admin/v1/stores")
+                assert b" 200 OK" in await ask(client(place.bundle), b"/healthz")
                 assert b"HTTP" not in await ask(None, b"/healthz")
 
     asyncio.run(main())

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dkv.listening import RESERVE, Limits, Server, limits, serving
+from dkv.listening import RESERVE, Limits, Server, limits
 from tests.api.world import World
 
 SMALL = Limits(most=24, each=16)
@@ -56,7 +56,7 @@ async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIte
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
-        server = Server(serving(world.apps["s1"], within))
+        server = Server(world.apps["s1"], within)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         manager = Served(*listener.getsockname())
         try:

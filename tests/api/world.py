@@ -16,7 +16,7 @@ from dkv.api.description import describe
 from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import Process, State
+from dkv.domain.model import Process, Server, State
 from dkv.store.contract import Snapshot, Store, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 from tests.api.fuzzing import descriptions
@@ -89,14 +89,14 @@ class World:
     async def _leader(self) -> str:
         return "s1"
 
-    async def _fetch(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-        async with self.at(_server_at(host)) as client:
+    async def _fetch(self, server: Server, target: str, seconds: float) -> Mapping[str, Any]:
+        async with self.at(_server_at(server.host)) as client:
             answer = await client.get(target)
         body: dict[str, Any] = answer.json()
         return body
 
-    async def _order(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-        async with self.at(_server_at(host)) as client:
+    async def _order(self, principal: str, server: Server, target: str, seconds: float) -> Mapping[str, Any]:
+        async with self.at(_server_at(server.host)) as client:
             answer = await client.post(target)
         if answer.status_code >= 400:
             raise OSError(answer.json()["messages"][0])

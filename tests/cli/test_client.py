@@ -32,8 +32,11 @@ FIRST = Endpoint("127.0.0.11", 7801)
     [
         ("10.0.0.11", "10.0.0.11:7801"),
         ("db-1:7900", "db-1:7900"),
-        ("http://db-1:7900/", "db-1:7900"),
-        ("HTTP://db-1", "db-1:7801"),
+        ("http://db-1:7900/", "http://db-1:7900"),
+        ("HTTP://db-1", "http://db-1:7801"),
+        ("https://db-1:7900/", "db-1:7900"),
+        ("http://127.0.0.1", "127.0.0.1:7801"),
+        ("https://localhost:7900", "https://localhost:7900"),
         ("[::1]:7900", "[::1]:7900"),
         ("::1", "[::1]:7801"),
     ],
@@ -42,7 +45,9 @@ def test_addresses_in_the_forms_of_the_seeds(text: str, endpoint: str) -> None:
     assert str(parse_endpoint(text)) == endpoint
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a:x", "a:0", "a:65536", "a/b", "0.0.0.0", "::", "[::0]:1", "https://a", "a@b"])
+@pytest.mark.parametrize(
+    "text", ["", "a b", "a:x", "a:0", "a:65536", "a/b", "0.0.0.0", "::", "[::0]:1", "ftp://a", "https://", "a@b"]
+)
 def test_bad_addresses_have_a_hint(text: str) -> None:
     with pytest.raises(BadEndpoint) as caught:
         parse_endpoint(text)

@@ -225,9 +225,24 @@ def test_a_second_manager_is_told_of_the_first(domain: LocalDomain, stranger: Ma
         refused(begin(stranger), f"Port 7801 on {stranger.host} cannot be used")
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
-def test_only_loopback_is_listened_on(stranger: Manager, address: str) -> None:
-    refused(begin(stranger, "--bind", address), f"Cannot listen on {address}", "loopback")
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("0.0.0.0", "one address of this one"),
+        ("::", "one address of this one"),
+        ("db-1.example", "one address of this one"),
+        ("192.0.2.1", "access control is off"),
+    ],
+)
+def test_only_loopback_is_listened_on_without_access_control(stranger: Manager, address: str, words: str) -> None:
+    stranger.env = stranger.env | {"DKV_ACCESS_CONTROL": "off"}
+    refused(begin(stranger, "--bind", address), f"Cannot listen on {address}", words)
+    assert not stranger.data_dir.exists()
+
+
+def test_tls_needs_access_control_which_makes_the_certificates(stranger: Manager) -> None:
+    stranger.env = stranger.env | {"DKV_ACCESS_CONTROL": "off", "DKV_TLS": "on"}
+    refused(begin(stranger), "without access control there is no certificate", "access_control")
     assert not stranger.data_dir.exists()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dkv.domain.access import Token, User
+from dkv.domain.admission import LONGEST_NAME
 from dkv.domain.rights import ADMIN, SERVER
 
 
@@ -32,6 +33,15 @@ class Principal:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+def named(text: str) -> Principal | None:
+    """The principal that is written so; None for a text that names none."""
+    for kind in Kind:
+        name = text.removeprefix(f"{kind} ")
+        if name != text and name and len(name) <= LONGEST_NAME and name.isprintable():
+            return Principal(kind, name)
+    return None
 
 
 @dataclass(frozen=True)

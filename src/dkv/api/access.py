@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,11 +22,12 @@ from dkv.access import certificates, principals, roles, tokens
 from dkv.access.attempts import Attempts
 from dkv.access.certificates import Owner
 from dkv.access.passwords import LONGEST_HEADER, Credentials, Verifier, basic_credentials
-from dkv.access.principals import Caller
+from dkv.access.principals import Caller, Kind
 from dkv.access.roles import Asked
 from dkv.api.context import DRY_RUN, ManagerContext
 from dkv.api.problems import Answer, one_line, refuse, waiting
 from dkv.api.rights import match, names_in
+from dkv.constants import PRINCIPAL_HEADER
 from dkv.domain.access import MANAGERS
 from dkv.domain.decision import Refused
 from dkv.domain.identities import fingerprint_of_der, roles_of, user_named, user_with_certificate
@@ -39,6 +40,7 @@ from dkv.store.contract import StoreError
 
 log = logging.getLogger("dkv.access")
 
+_PRINCIPAL = PRINCIPAL_HEADER.lower().encode()
 CALLER, JUDGED = "dkv.caller", "dkv.judged"
 """Where a request's scope carries who was found to ask, and the route that was judged."""
 
@@ -82,7 +84,7 @@ class Access:
         except StoreError as error:
             await self._without_state(error, scope, receive, send)
             return
-        caller = scope.get(CALLER) or await self._caller(scope, state)
+        caller = scope.get(CALLER) or _named(await self._caller(scope, state), scope)
         if isinstance(caller, Refused):
             await self._refuse(caller, scope, receive, send)
         elif found is None or right is None:
@@ -181,6 +183,18 @@ async def _judge(caller: Caller, asked: Asked, state: State, receive: Receive) -
         return verdict, receive
     body = await _read(receive)
     return roles.judge(caller, _with_payload(asked, body), made), _again(body, receive)
+
+
+def _named(caller: Caller | Refused, scope: Scope) -> Caller | Refused:
+    """The principal in whose name a server passes a request on, with what a server may do: only its certificate gives that."""
+    names = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _PRINCIPAL]
+    if isinstance(caller, Refused) or not names:
+        return caller
+    principal = principals.named(unquote(names[0])) if len(names) == 1 else None
+    if caller.principal.kind is not Kind.SERVER or principal is None:
+        message = f"{caller.principal} may not say in whose name it asks."
+        return no("not_allowed", message, f"Leave the header {PRINCIPAL_HEADER} out; it is for the managers of the domain.")
+    return Caller(principal, caller.grants)
 
 
 def refuse_unjudged(request: Request) -> None:

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import DatabaseOptions, Process, State
+from dkv.domain.model import DatabaseOptions, Process, Server, State
 from dkv.store.contract import Snapshot, StoredEvent, StoreError
 
 
@@ -72,12 +72,13 @@ async def no_leases() -> Mapping[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
-    """The other managers of the domain. `fetch` and `order` take (host, port, target, seconds) and may raise OSError only.
+    """The other managers of the domain. `fetch` takes (server, target, seconds), `order` before them the principal that orders;
+    they may raise OSError only.
     `leader_server` and `lease_ages` are called after the view was read that they are shown with: then they have every server
     that it shows alive."""
 
-    fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # the JSON that another manager answers
-    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # as fetch, by POST
+    fetch: Callable[[Server, str, float], Awaitable[Mapping[str, Any]]]  # the JSON that another manager answers
+    order: Callable[[str, Server, str, float], Awaitable[Mapping[str, Any]]]  # as fetch, by POST
     leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
     lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = no_leases  # ms since each manager renewed its lease
     patience: float = 1.0  # s another manager has to answer what is looked at here

@@ -53,7 +53,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = await self._judge(scope["method"], scope["path"], _headers(scope))
+        refusal = await self._judge(scope, _headers(scope))
         if refusal:
             await self._answer(refusal)(scope, receive, _protecting(send))
             return
@@ -90,21 +90,19 @@ class Guard:
             refusal = refused("internal", message, "Check the state before you repeat a change: it may have been made.")
             await self._answer(refusal, correlationId=mark)(scope, receive, _protecting(send))
 
-    async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
-        hosts = headers.get("host", [])
+    async def _judge(self, scope: Scope, headers: dict[str, list[str]]) -> Refused | None:
+        hosts, path = headers.get("host", []), scope["path"]
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             host = f"host {', '.join(hosts)} is not one of this domain" if hosts else "Host header is missing"
             return refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
-        origins = headers.get("origin", [])
-        if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
+        origins, own = headers.get("origin", []), f"{scope['scheme']}://{hosts[0]}"
+        if any(origin.lower() != own.lower() for origin in origins):
             message = f"A page of {', '.join(origins)} may not use this manager."
-            return refused("forbidden_origin", message, f"Open the page from http://{hosts[0]}.")
+            return refused("forbidden_origin", message, f"Open the page from {own}.")
         sites = headers.get("sec-fetch-site", [])
-        if method not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
+        if scope["method"] not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
             return refused(
-                "forbidden_origin",
-                "A page of another site may not change anything here.",
-                f"Open the page from http://{hosts[0]}.",
+                "forbidden_origin", "A page of another site may not change anything here.", f"Open the page from {own}."
             )
         length = headers.get("content-length", ["0"])[0]
         if not re.fullmatch("[0-9]{1,18}", length) or int(length) > largest_body(path):

@@ -151,7 +151,7 @@ async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
         async with asyncio.timeout(manager.peers.patience):
-            answer = await manager.peers.fetch(peer.host, peer.port, target, manager.peers.patience)
+            answer = await manager.peers.fetch(peer, target, manager.peers.patience)
         rows: list[schemas.Metric] = answer["metrics"]
         return rows
     except (OSError, ValueError, KeyError) as error:

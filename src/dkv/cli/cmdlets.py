@@ -203,7 +203,7 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
 def _hint(session: Session, error: HintedError) -> str | Hint:
     if isinstance(error, NotPrinted) and session.sent:
         return f"Already sent and not taken back: {_sent(session)}."
-    if isinstance(error, ManagerUnreachable | NoManagerAnswered):
+    if isinstance(error, ManagerUnreachable | NoManagerAnswered) and not error.hint:
         option = "--managers" if session.screen.verbs else "-Managers"
         return f"Start it there with: dkv manager run; or name another one with {option} HOST:PORT."
     return error.hint

@@ -12,7 +12,7 @@ from dkv.cli.errors import FAILED as EXIT_FAILED
 from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
 from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table, waiting_lines
 from dkv.cli.session import Outcome, Session
-from dkv.client import ClientError, Json
+from dkv.client import ClientError, Json, parse_endpoint
 
 if TYPE_CHECKING:
     from dkv.wire import schemas
@@ -63,7 +63,7 @@ def _rows(outcome: Outcome, name: str | None) -> list[Row]:
 def _facts(outcome: Outcome, store: schemas.Store, name: str | None) -> Json:
     n, running, stopped = counts(store)
     facts = {
-        "manager": f"http://{outcome.job.manager}",
+        "manager": parse_endpoint(outcome.job.manager).uri,
         "storeName": store["name"],
         "storeStatus": store["status"],
         "instanceCount": n,

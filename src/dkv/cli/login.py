@@ -1,6 +1,8 @@
-"""`dkv login` and `dkv logout`: credentials for the next commands, in a file that only the user can read.
+"""`dkv login` and `dkv logout`: credentials for the next commands, and the authority that vouches for managers, in a file that
+only the user can read.
 
-A secret comes from a file, from standard input or from the keyboard, never from the command line.
+A secret comes from a file, from standard input or from the keyboard, never from the command line. It is asked for, and sent,
+only once a manager was verified.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from collections.abc import Sequence
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError, Usage
 from dkv.cli.session import HERE, Session, endpoints
-from dkv.client import Credentials, Endpoint, HttpTransport, ManagerPool, ManagerRefused
-from dkv.client.credentials import read_token
+from dkv.client import BadCredentials, Credentials, Endpoint, HttpTransport, ManagerPool, ManagerRefused, ManagerUnreachable
+from dkv.client.credentials import read_authorities, read_token
+from dkv.client.exchange import NotHttp
 from dkv.constants import MANAGER_PORT
 
 LOGIN_WITHIN = 10.0  # s a manager may take to judge credentials
+SHA256_DIGITS = 64
 
 
 def login(session: Session, bound: Bound) -> int:
@@ -23,8 +27,11 @@ def login(session: Session, bound: Bound) -> int:
     user, file = bound["--user"], bound["--token-file"]
     if user and file:
         raise Usage("--user and --token-file exclude each other.", "Give one of them, or neither to type a token.")
+    targets = endpoints(bound["--managers"] or session.managers() or [HERE], MANAGER_PORT)
+    authorities = _named_authorities(bound, targets) or _known_authorities(session)
+    _verify(session, targets, authorities)
     given = _of_user(session, user) if user else {"DKV_TOKEN": read_token(file) if file else _typed(session, "Token: ")}
-    keep(session, given, endpoints(bound["--managers"] or session.managers() or [HERE], MANAGER_PORT))
+    keep(session, given, targets, authorities)
     return DONE
 
 
@@ -41,12 +48,64 @@ def of_cmdlet(session: Session, bound: Bound, targets: Sequence[Endpoint]) -> No
     if user and token:
         raise Usage("-Credential and -Token exclude each other.", "Give one of them.")
     if user or token:
-        keep(session, _of_user(session, user) if user else {"DKV_TOKEN": _typed(session, "Token: ")}, targets)
+        authorities = _known_authorities(session)
+        _verify(session, targets, authorities)
+        keep(session, _of_user(session, user) if user else {"DKV_TOKEN": _typed(session, "Token: ")}, targets, authorities)
 
 
-def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint]) -> None:
+def _named_authorities(bound: Bound, targets: Sequence[Endpoint]) -> str:
+    """Those of --ca, or of --ca-sha256 as a manager shows it; "" without either. Raises Usage, CliError, ClientError."""
+    path, sha256 = bound["--ca"], (bound["--ca-sha256"] or "").replace(":", "").lower()
+    if path and sha256:
+        raise Usage("--ca and --ca-sha256 exclude each other.", "Give one of them.")
+    if path:
+        return read_authorities(path)
+    if not sha256:
+        return ""
+    if len(sha256) != SHA256_DIGITS or not set(sha256) <= set("0123456789abcdef"):
+        raise Usage("--ca-sha256 is no SHA-256.", "It has 64 hexadecimal digits: dkv get ca prints it on a manager's machine.")
+    from dkv.client import secured  # only https pays for TLS
+
+    for target in targets:
+        if target.secured and (found := secured.pinned(_shown(target), sha256)):
+            return found
+    raise CliError(
+        f"No manager of {', '.join(map(str, targets))} names an authority with that SHA-256; nothing was sent.",
+        "Compare it with what dkv get ca prints on a manager's own machine, and the address.",
+    )
+
+
+def _shown(target: Endpoint) -> list[str]:
+    """What a manager says whom it trusts; none where it cannot be asked."""
+    from dkv.client import secured
+
+    try:
+        return secured.shown_authorities(target.host, target.port, LOGIN_WITHIN)
+    except (OSError, NotHttp) as error:
+        why = (getattr(error, "strerror", None) or str(error) or "what listens there is no manager").lower()
+        raise ManagerUnreachable(str(target), why) from error
+
+
+def _known_authorities(session: Session) -> str:
+    """Those of DKV_CA_FILE, or that an earlier login kept. A damaged file is replaced by this login, and holds none."""
+    try:
+        return Credentials(session.environ).authorities()
+    except BadCredentials:
+        if session.environ.get("DKV_CA_FILE"):
+            raise
+        return ""
+
+
+def _verify(session: Session, targets: Sequence[Endpoint], authorities: str) -> None:
+    """A manager behind TLS has to prove itself before any secret is asked for. Raises ClientError."""
+    if session.transport is None and any(target.secured for target in targets):
+        pool = ManagerPool(targets, HttpTransport(Credentials({}, authorities)), LOGIN_WITHIN)
+        pool.first(lambda client: client.request("GET", "/healthz"))
+
+
+def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint], authorities: str = "") -> None:
     """Keep credentials that a manager takes, written as the environment would give them. Raises ClientError, CliError."""
-    shown = Credentials(given)
+    shown = Credentials(given, authorities)
     header = shown.from_environment()
     transport = session.transport or HttpTransport(shown)
     pool = ManagerPool(targets, transport, LOGIN_WITHIN)
@@ -55,7 +114,7 @@ def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint]) -
     except ManagerRefused as refused:
         if refused.code != "not_allowed":  # the manager knows who it is, and has little for it
             raise
-    Credentials(session.environ).keep(header)
+    Credentials(session.environ).keep(header, authorities)
     session.screen.line(f"Logged in at {pool.current.endpoint}.")
 
 

@@ -76,7 +76,9 @@ VERBS = (
         (
             Param("--token-file", "text", "the file that holds the token; default: it is typed, or read from standard input"),
             Param("--user", "text", "the user's name; the password is typed, or read from standard input"),
-            MANAGERS,
+            Param("--ca", "text", "a file with the authority that vouches for managers, such as a copy of authorities.pem"),
+            Param("--ca-sha256", "text", "the SHA-256 of that authority, as dkv get ca prints it; the manager shows the rest"),
+            MANAGERS._replace(position=0),
         ),
         alone=True,
     ),

@@ -1,4 +1,5 @@
-"""Client: what proves who asks, as the value of an Authorization header: from the environment, else from the user's file.
+"""Client: what proves who asks, as the value of an Authorization header, and which authorities are believed about managers: from
+the environment, else from the user's file.
 
 A credential is never written on a command line, because every user of the machine can read those.
 """
@@ -13,9 +14,11 @@ from collections.abc import Mapping
 from dkv.client.errors import ClientError
 from dkv.user_dirs import config_dir
 
-VARIABLES = ("DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD")
+VARIABLES = ("DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD", "DKV_CA_FILE")
 LONGEST = 4_096  # characters of a token or a password
+LONGEST_BUNDLE = 1 << 20  # characters of a file of authorities
 FILE = "credentials.json"
+CA_FILE = "Name a copy of certificates/authorities.pem in a manager's data directory."
 
 
 class BadCredentials(ClientError):
@@ -25,10 +28,12 @@ class BadCredentials(ClientError):
 
 
 class Credentials:
-    """The credentials of one user. `environ` is the environment of the program; an empty one has none and no file."""
+    """The credentials of one user. `environ` is the environment of the program; an empty one has none and no file. `authorities`:
+    those to believe whatever the environment and the file name, in PEM."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], authorities: str = "") -> None:
         self._environ = environ
+        self._authorities = authorities
 
     def from_environment(self) -> str:
         """Of DKV_TOKEN, the file DKV_TOKEN_FILE, or DKV_USER with DKV_PASSWORD; "" where none is set. Raises BadCredentials."""
@@ -45,13 +50,25 @@ class Credentials:
 
     def kept(self) -> str:
         """Of the user's file, as `dkv login` left it; "" where there is none. Raises BadCredentials."""
+        return self._read().get("authorization", "")
+
+    def authorities(self) -> str:
+        """The authorities that sign for managers, in PEM: of the file DKV_CA_FILE, else those that `dkv login` kept; "" where
+        there are none. Raises BadCredentials."""
+        if self._authorities:
+            return self._authorities
+        path = self._environ.get("DKV_CA_FILE", "")
+        return read_authorities(path) if path else self._read().get("authorities", "")
+
+    def _read(self) -> dict[str, str]:
+        """The user's file; empty where there is none. Raises BadCredentials."""
         if not self._environ:
-            return ""
+            return {}
         path = os.path.join(config_dir(self._environ), FILE)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return ""
+            return {}
         except OSError as error:
             raise BadCredentials(f"{path} cannot be read: {error.strerror}.", "Run dkv login again.") from error
         with open(fd, encoding="utf-8") as file:
@@ -59,24 +76,27 @@ class Credentials:
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
                 raise BadCredentials(f"{path} can be used by others.", "Run dkv logout, then dkv login with new credentials.")
             try:
-                header = json.load(file)["authorization"]
+                fields = json.load(file)
+                usable = all(isinstance(fields[name], str) for name in fields) and _is_printable(fields["authorization"])
             except (ValueError, KeyError, TypeError):
-                header = None
-        if not isinstance(header, str) or not _is_printable(header):
+                usable = False
+        if not usable:
             raise BadCredentials(f"{path} is damaged.", "Run dkv login again.")
-        return header
+        return dict(fields)
 
-    def keep(self, header: str) -> None:
-        """Put it into the user's file, which only that user can read. Raises BadCredentials."""
+    def keep(self, header: str, authorities: str = "") -> None:
+        """Put it into the user's file, which only that user can read, with the authorities that the managers were verified by.
+        Raises BadCredentials."""
         directory = config_dir(self._environ)
         path = os.path.join(directory, FILE)
         fresh = f"{path}.{os.getpid()}"
+        fields = {"authorization": header} | ({"authorities": authorities} if authorities else {})
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(fd, "w", encoding="utf-8") as file:
                 os.fchmod(fd, 0o600)
-                file.write(json.dumps({"authorization": header}) + "\n")
+                file.write(json.dumps(fields) + "\n")
             os.replace(fresh, path)
         except OSError as error:
             raise BadCredentials(f"{path} cannot be written: {error.strerror}.", "Set DKV_TOKEN instead.") from error
@@ -117,6 +137,19 @@ def read_token(path: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise BadCredentials(f"The token file {path} cannot be read: {why}.", "Name a file that holds one token.") from error
+
+
+def read_authorities(path: str) -> str:
+    """The certificates that a file holds, in PEM. Raises BadCredentials."""
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read(LONGEST_BUNDLE)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise BadCredentials(f"The file of authorities {path} cannot be read: {why}.", CA_FILE) from error
+    if "-----BEGIN CERTIFICATE-----" not in text:
+        raise BadCredentials(f"The file of authorities {path} holds no certificate in PEM.", CA_FILE)
+    return text
 
 
 def _is_printable(text: str) -> bool:

@@ -36,9 +36,9 @@ class BadEndpoint(ClientError):
 class ManagerUnreachable(ClientError):
     """No usable answer came. `maybe_done` is true when a change may have been taken before the line broke."""
 
-    def __init__(self, endpoint: str, why: str, maybe_done: bool = False) -> None:
+    def __init__(self, endpoint: str, why: str, maybe_done: bool = False, hint: str = "") -> None:
         unsure = " Whether the change was made is not known." if maybe_done else ""
-        super().__init__(f"The manager at {endpoint} is not reachable: {why}.{unsure}")
+        super().__init__(f"The manager at {endpoint} is not reachable: {why}.{unsure}", hint)
         self.endpoint = endpoint
         self.why = why
         self.maybe_done = maybe_done
@@ -54,6 +54,19 @@ class ManagerRefused(ClientError):
         self.exit_code = 2 if status in (400, 422) else 1
 
 
+class UnknownAuthority(ClientError):
+    """It is not known here who signs for managers; `shown` has the SHA-256 of each authority that the manager says is its own."""
+
+    def __init__(self, endpoint: Endpoint, shown: Sequence[str]) -> None:
+        which = f" The manager names the one with the SHA-256 {' or '.join(shown)}." if shown else ""
+        login = f"dkv login {endpoint.uri} --ca-sha256 {shown[0] if shown else 'HEX'}"
+        super().__init__(
+            f"The authority that signs for the manager at {endpoint} is not known here; nothing was sent.{which}",
+            f"Compare that with what dkv get ca prints on the manager's own machine, then: {login}.",
+        )
+        self.shown = list(shown)
+
+
 class NoManagerAnswered(ClientError):
     """None of several managers answered; `errors` has what each one's failure was, in the order they were asked."""
 
@@ -63,13 +76,25 @@ class NoManagerAnswered(ClientError):
 
 
 class Endpoint(NamedTuple):
-    """Where a manager listens. `str()` gives `host:port`."""
+    """Where a manager listens. Without a `scheme` it is https off loopback and http on it; one that differs from that is named.
+    `str()` gives `host:port`, after such a scheme."""
 
     host: str
     port: int
+    scheme: str = ""
+
+    @property
+    def secured(self) -> bool:
+        """Whether TLS is spoken there."""
+        return (self.scheme or _usual_scheme(self.host)) == "https"
+
+    @property
+    def uri(self) -> str:
+        """The whole address, with its scheme."""
+        return f"{'https' if self.secured else 'http'}://{endpoint_text(self.host, self.port)}"
 
     def __str__(self) -> str:
-        return endpoint_text(self.host, self.port)
+        return f"{self.scheme}://" * bool(self.scheme) + endpoint_text(self.host, self.port)
 
 
 class Request(NamedTuple):
@@ -123,23 +148,23 @@ class Transport(Protocol):
 
 
 def parse_endpoint(text: str, port: int = MANAGER_PORT) -> Endpoint:
-    """Read a host, an address, host:port or an http:// URI. Raises BadEndpoint."""
-    rest = text.strip()
-    if rest.lower().startswith("https://"):
-        raise BadEndpoint(f"{text} needs TLS, which managers do not support yet.", "Write http://host:port.")
-    if rest.lower().startswith("http://"):
-        rest = rest[len("http://") :]
-    rest = rest.rstrip("/")
-    host, own = _split(rest)
+    """Read a host, an address, host:port or a URI of http or https. Raises BadEndpoint."""
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator:
+        scheme, rest = "", scheme
+    host, own = _split(rest.rstrip("/"))
     if host.lower() in UNSPECIFIED:
         raise BadEndpoint(f"{text} is not the address of a manager but of every interface.", "Name one address.")
-    if not host or any(c in host for c in " /?#@\\,'\"") or not host.isascii():
-        raise BadEndpoint(f"'{text}' is not a manager's address.", "Write host, host:port or http://host:port.")
-    if own is None:
-        return Endpoint(host, port)
-    if not own.isdigit() or not 1 <= int(own) <= 65535:
+    if scheme.lower() not in ("", "http", "https") or not host or any(c in host for c in " /?#@\\,'\"") or not host.isascii():
+        raise BadEndpoint(f"'{text}' is not a manager's address.", "Write host, host:port or https://host:port.")
+    if own is not None and (not own.isdigit() or not 1 <= int(own) <= 65535):
         raise BadEndpoint(f"'{own}' in '{text}' is not a port.", "A port is a number from 1 to 65535.")
-    return Endpoint(host, int(own))
+    unusual = "" if scheme.lower() == _usual_scheme(host) else scheme.lower()
+    return Endpoint(host, port if own is None else int(own), unusual)
+
+
+def _usual_scheme(host: str) -> str:
+    return "http" if is_loopback(host) else "https"
 
 
 def _split(rest: str) -> tuple[str, str | None]:
@@ -152,13 +177,22 @@ def _split(rest: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
+Secure = Callable[[socket.socket, Endpoint], socket.socket]
+"""Makes TLS of a connection with a manager that it has verified. Raises OSError, ClientError."""
+
+
 class HttpTransport:
     """Real sockets, one connection a request, so that threads never share one. The one place that shows credentials: those of
-    the environment; else none, over the manager's own socket where it is this user's; else those that `dkv login` kept.
+    the environment; else none, over the manager's own socket where it is this user's; else those that `dkv login` kept. None is
+    sent before the manager is verified, and none off loopback without TLS.
+
+    `secure` makes TLS where https is spoken, for a manager that asks another one; else it is made with the authorities of the
+    user's credentials.
     """
 
-    def __init__(self, credentials: Credentials | None = None) -> None:
+    def __init__(self, credentials: Credentials | None = None, secure: Secure | None = None) -> None:
         self._credentials = Credentials(os.environ) if credentials is None else credentials
+        self._secure = secure
         self._own: dict[Endpoint, OwnSocket | None] = {}
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
@@ -176,7 +210,7 @@ class HttpTransport:
             return Reply(connection.status, connection.headers, b"".join(connection.body()))
         except (OSError, NotHttp) as error:
             maybe_done = connection is not None and request.method != "GET"
-            raise ManagerUnreachable(str(endpoint), _why(error, timeout), maybe_done) from error
+            raise _unreachable(endpoint, error, timeout, maybe_done) from error
         finally:
             if connection is not None:
                 connection.close()
@@ -194,41 +228,64 @@ class HttpTransport:
                 judge(Reply(connection.status, connection.headers, b"".join(connection.body()), endpoint))
             yield from _lines(connection.body())
         except (OSError, NotHttp) as error:
-            raise ManagerUnreachable(str(endpoint), _why(error, timeout)) from error
+            raise _unreachable(endpoint, error, timeout) from error
         finally:
             if connection is not None:
                 connection.close()
 
     def _open(self, endpoint: Endpoint, remaining: Callable[[], float]) -> tuple[Exchange, Mapping[str, str]]:
-        """A connection, and the header fields that say who asks. Raises OSError, BadCredentials."""
+        """A connection, and the header fields that say who asks. Raises OSError, ClientError."""
         shown = self._credentials.from_environment()
-        if not shown:
-            if endpoint not in self._own:
-                self._own[endpoint] = own_socket.find(*endpoint)
-            if own := self._own[endpoint]:
-                try:
-                    return Exchange(own_socket.connect(own, remaining()), remaining), {}
-                except OSError:
-                    self._own[endpoint] = None  # that manager ended: its port says what is there now
-            shown = self._credentials.kept()
-        if shown and not is_loopback(endpoint.host):
+        may_be_own = self._secure is None and (endpoint.secured or not shown)
+        if may_be_own and (own := self._own_connection(endpoint, remaining())):
+            return Exchange(own, remaining), {"Authorization": shown} if shown else {}
+        shown = shown or self._credentials.kept()
+        if shown and not endpoint.secured and not is_loopback(endpoint.host):
             raise BadCredentials(
                 f"No credentials are sent to {endpoint}: without TLS they could be read on the way.",
-                "Use the manager on its own machine.",
+                f"Write https://{endpoint_text(endpoint.host, endpoint.port)}.",
             )
-        connection = Exchange(socket.create_connection(endpoint, remaining()), remaining)
-        return connection, {"Authorization": shown} if shown else {}
+        connection = socket.create_connection((endpoint.host, endpoint.port), remaining())
+        if endpoint.secured:
+            connection = self._secured(connection, endpoint)
+        return Exchange(connection, remaining), {"Authorization": shown} if shown else {}
+
+    def _own_connection(self, endpoint: Endpoint, timeout: float) -> socket.socket | None:
+        """One over the manager's own socket, if it is this user's."""
+        if endpoint not in self._own:
+            self._own[endpoint] = own_socket.find(endpoint.host, endpoint.port)
+        if own := self._own[endpoint]:
+            try:
+                return own_socket.connect(own, timeout)
+            except OSError:
+                self._own[endpoint] = None  # that manager ended: its port says what is there now
+        return None
+
+    def _secured(self, connection: socket.socket, endpoint: Endpoint) -> socket.socket:
+        try:
+            if self._secure is not None:
+                return self._secure(connection, endpoint)
+            from dkv.client import secured  # a command line without https does not pay for TLS
+
+            authorities = self._credentials.authorities()
+            if not authorities:
+                connection.close()
+                raise UnknownAuthority(endpoint, secured.fingerprints(endpoint.host, endpoint.port, connection.gettimeout() or 0))
+            return secured.secure(connection, endpoint.host, authorities)
+        except BaseException:
+            connection.close()
+            raise
 
     def _finds_own(self, endpoint: Endpoint) -> bool:
         """Whether the manager, found to be none of ours before, has a socket for this user now."""
         if self._own.get(endpoint, self) is not None:
             return False
-        self._own[endpoint] = own_socket.find(*endpoint)
+        self._own[endpoint] = own_socket.find(endpoint.host, endpoint.port)
         return self._own[endpoint] is not None
 
 
 def _ask(connection: Exchange, endpoint: Endpoint, request: Request, headers: Mapping[str, str]) -> None:
-    fields = {"Host": str(endpoint), **request.headers, **headers}
+    fields = {"Host": endpoint_text(endpoint.host, endpoint.port), **request.headers, **headers}
     connection.ask(request.method, request.target, fields, request.body or b"")
 
 
@@ -251,6 +308,19 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
         yield from (raw.decode("utf-8", "replace").rstrip("\r") for raw in whole)
     if rest:
         yield rest.decode("utf-8", "replace")
+
+
+def _unreachable(endpoint: Endpoint, error: Exception, timeout: float, maybe_done: bool = False) -> ManagerUnreachable:
+    if endpoint.secured:
+        from dkv.client.secured import failure
+
+        why, hint = failure(error)
+        if why:
+            return ManagerUnreachable(str(endpoint), why, maybe_done, hint)
+    hint = ""
+    if isinstance(error, ConnectionResetError) and not endpoint.secured:
+        hint = f"If it speaks TLS, write https://{endpoint_text(endpoint.host, endpoint.port)}."
+    return ManagerUnreachable(str(endpoint), _why(error, timeout), maybe_done, hint)
 
 
 def _why(error: Exception, timeout: float) -> str:

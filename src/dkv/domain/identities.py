@@ -47,16 +47,27 @@ def roles_of(state: Reader) -> dict[str, Role]:
     return {name: _role(name, value) for name, value in made.items()}
 
 
-def fingerprint_of(certificate: str) -> str:
-    """The SHA-256 of the first certificate of a PEM text, in hex; empty where there is none."""
+def registered_certificates(state: Reader) -> tuple[bytes, ...]:
+    """The certificates, in DER, that users registered."""
+    users = [_user(key, record.value) for (kind, key), record in state.records.items() if kind == "user"]
+    return tuple(sorted({der_of(user.certificate) for user in users if user.fingerprint}))
+
+
+def der_of(certificate: str) -> bytes:
+    """The first certificate of a PEM text in DER; empty where there is none."""
     start = certificate.find(_BEGIN)
     end = certificate.find(_END, start)
     if start < 0 or end < 0:
-        return ""
+        return b""
     try:
-        der = base64.b64decode("".join(certificate[start + len(_BEGIN) : end].split()), validate=True)
+        return base64.b64decode("".join(certificate[start + len(_BEGIN) : end].split()), validate=True)
     except (ValueError, binascii.Error):
-        return ""
+        return b""
+
+
+def fingerprint_of(certificate: str) -> str:
+    """The SHA-256 of the first certificate of a PEM text, in hex; empty where there is none."""
+    der = der_of(certificate)
     return fingerprint_of_der(der) if der else ""
 
 

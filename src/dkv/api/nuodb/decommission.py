@@ -35,15 +35,13 @@ GO_WITHIN = 15.0  # s archives in sync are waited for, until their groups do wit
 
 router = Router(prefix="/peers/{server_id}")
 
-Ask = Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]
+Ask = Callable[[Server, str, float], Awaitable[Mapping[str, Any]]]
 
 
-async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str, Any]:
+async def ask_other(ask: Ask, server: Server, target: str) -> Mapping[str, Any]:
     """What another manager answers. Raises Refusal if it does not, or says no."""
     try:
-        if ask is None:
-            raise OSError("this manager asks nobody")
-        answer = await ask(server.host, server.port, target, OTHER_WITHIN)
+        answer = await ask(server, target, OTHER_WITHIN)
         if "messages" in answer:
             raise OSError(": ".join(answer["messages"]))
         return answer
@@ -65,7 +63,8 @@ async def shutdown_server(server_id: str, context: Context, actor: Actor, evictL
         return JSONResponse({})
     if server_id != context.manager.server_id:
         target = f"/api/1/peers/{server_id}/shutdown?evictLocal={evictLocal}"
-        return JSONResponse(await ask_other(context.manager.peers.order, server, target))
+        order = partial(context.manager.peers.order, actor)
+        return JSONResponse(await ask_other(order, server, target))
     if not evictLocal:
         return JSONResponse({}, background=BackgroundTask(context.manager.stop))
     decision = await context.manager.submitter.submit(DrainServer(actor=actor, server_id=server_id))
