@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from tail_stage import SECRET, Disk, answered, database_at
 
-from dkv.engine.config import MANAGER, REPLICA, SOCKET_NAME, replica_password, users_acl
+from dkv.engine.config import MANAGER, REPLICA, SOCKET_NAME, replica_password
 from dkv.engine.contract import EngineSpec
+from dkv.engine.users import users_acl
 from kit.resp import packed
 
 CHUNK = 64 << 10

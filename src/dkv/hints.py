@@ -46,6 +46,8 @@ KINDS: dict[str, Kind] = {
     "useServer": Kind("server {server}", ("server",)),
     "usePath": Kind("path {path}", ("path",)),
     "usePorts": Kind("cluster port {clusterPort}, client port {clientPort}", ("clusterPort", "clientPort")),
+    "createDatabaseUser": Kind("create a user of store {store}", ("store",)),
+    "dropOldPassword": Kind("drop the old password of user {user} of store {store}", ("store", "user")),
     "showCredentials": Kind("send a token (Bearer) or a user's name and password (Basic)"),
     "force": Kind("force"),
     "allowDataLoss": Kind("allowDataLoss and a reason"),

@@ -62,10 +62,12 @@ from dkv.domain.commands import (
     TailMeasured,
     TailSetAside,
     Tick,
+    UsersSeen,
     WritesPaused,
     WritesRefused,
     WritesResumed,
 )
+from dkv.domain.database_users import users_digest
 from dkv.domain.model import Group, PositionReport, Process, ProcessRole, State
 from tests.api.world import HOSTS, PORT, World, orders
 
@@ -402,10 +404,24 @@ class Life:
             assert gone.status_code == 200, gone.text
         self.states.append(await self.world.state())
 
+    async def users_are_let_in(self) -> None:
+        """A user of the store is made, gets another password, and goes; meanwhile its engines let in users only."""
+        await self.ask("POST", f"/{STORE}/users", 201, json={"name": "ada", "password": "first"})
+        await self.ask("POST", f"/{STORE}/access", 200, json={"open": False})
+        process = await self.process((await self.group()).leader or 0)
+        digest = users_digest(await self.world.state(), STORE)
+        who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
+        await self.submit(UsersSeen(users=digest, **who), UsersSeen(users="", altered=("ada",), **who))
+        await self.ask("POST", f"/{STORE}/users/ada/passwords", 200, json={"password": "second"})
+        await self.ask("DELETE", f"/{STORE}/users/ada/passwords", 200)
+        await self.ask("DELETE", f"/{STORE}/users/ada", 200)
+        await self.ask("POST", f"/{STORE}/access", 200, json={"open": True})
+
     async def lived(self) -> None:
         """All chapters in their order."""
         await self.servers_come()
         await self.created_and_started()
+        await self.users_are_let_in()
         await self.memory_only_comes_and_goes()
         await self.link_breaks_and_heals()
         await self.robbed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
+from dkv.domain.database_users import users_digest
 from tests.domain.runner import Line, ScenarioRunner, verb
 
 
@@ -31,3 +32,56 @@ def _authority_founded(runner: ScenarioRunner, line: Line) -> c.Command:
     """`found-authority managers first`: a manager made the authority `first`; its key is sealed."""
     owner, certificate = line.words
     return c.AuthorityFounded(now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}")
+
+
+def _hashed(line: Line) -> str:
+    """`password=b`: a hash of that letter; any other text is taken as it is."""
+    word = line.options.get("password", "a")
+    return word * 64 if len(word) == 1 else word
+
+
+@verb("user")
+def _create_user(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`user orders ada` with `password=`, `keys=a*,b*`, `read-only`, `no-scripting`. `_` in the name stands for a blank."""
+    return c.CreateDatabaseUser(
+        now=runner.world.now,
+        actor="user ops",
+        database=line.words[0],
+        name=line.words[1].replace("_", " "),
+        hashed_password=_hashed(line),
+        read_only=line.has("read-only"),
+        keys=tuple(pattern.replace("_", " ") for pattern in line.options.get("keys", "").split(",") if pattern),
+        scripting=not line.has("no-scripting"),
+    )
+
+
+@verb("password")
+def _add_password(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.AddUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1], hashed_password=_hashed(line))
+
+
+@verb("drop-password")
+def _drop_password(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.DropUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1])
+
+
+@verb("delete-user")
+def _delete_user(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.DeleteDatabaseUser(now=runner.world.now, database=line.words[0], name=line.words[1])
+
+
+@verb("access")
+def _set_access(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`access orders open`, or without the word: its users only."""
+    return c.SetDatabaseAccess(now=runner.world.now, database=line.words[0], open=line.has("open"))
+
+
+@verb("users")
+def _users_seen(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`users 0`: the engines of process 0 let in whom they should; `altered=ada,eve` names those that do not any more."""
+    process = runner.world.state.processes[int(line.words[0])]
+    altered = tuple(name for name in line.options.get("altered", "").split(",") if name)
+    digest = users_digest(runner.world.state, process.database)
+    return c.UsersSeen(
+        now=runner.world.now, server_id=process.server_id, start_id=process.start_id, users=digest, altered=altered
+    )

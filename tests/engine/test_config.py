@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.engine.config import nodes_conf, phantoms_needed, quoted, replica_password, users_acl, valkey_conf
+from dkv.engine.config import nodes_conf, phantoms_needed, quoted, replica_password, valkey_conf
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode
+from dkv.engine.users import users_acl
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
 SPEC = EngineSpec(

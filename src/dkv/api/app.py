@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dkv.api import (
     access,
+    database_users,
     description,
     docs,
     events,
@@ -33,7 +34,7 @@ from dkv.api.problems import known_parameters, plain_body
 from dkv.api.streams import Streams
 
 VERSION = "1"
-NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, tokens, plan, docs, description)
+NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, tokens, database_users, plan, docs, description)
 
 
 class Api:

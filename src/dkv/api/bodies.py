@@ -60,6 +60,7 @@ class StoreBody(Body):
     min_in_sync: Annotated[int | None, of_option("min-in-sync")] = None
     append_fsync: Annotated[str | None, of_option("append-fsync")] = None
     max_memory: Annotated[int, of_option("max-memory")] = DEFAULTS["max_memory"]
+    open: bool = False  # although there is access control its engines let in every client
 
 
 class InstancesBody(Body):

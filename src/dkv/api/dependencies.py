@@ -72,6 +72,12 @@ def giving_of(request: Request) -> Giving:
     return Giving(actor_of(request), request.scope.get(CALLER))
 
 
+def is_judged(request: Request) -> bool:
+    """Whether the manager has access control."""
+    return request.scope.get(CALLER) is not None
+
+
+Judged = Annotated[bool, Depends(is_judged)]
 Giver = Annotated[Giving, Depends(giving_of)]
 Key = Annotated[RequestKey | None, Depends(idempotency_key)]
 Actor = Annotated[str, Depends(actor_of)]
@@ -121,11 +127,11 @@ def instance_of(state: State, store: str, name: str) -> Archive:
     return archive
 
 
-def store_json(view: View, name: str) -> schemas.Store:
+def store_json(view: View, name: str, judged: bool) -> schemas.Store:
     """The store as JSON. Raises Refusal."""
-    return views.store_view(view.state, database_of(view.state, name), view.revision)
+    return views.store_view(view.state, database_of(view.state, name), view.revision, judged=judged)
 
 
-async def store_now(manager: ManagerContext, name: str) -> schemas.Store:
+async def store_now(manager: ManagerContext, name: str, judged: bool) -> schemas.Store:
     """The store as it is now, read after the change. Raises Refusal."""
-    return store_json(await manager.submitter.view(), name)
+    return store_json(await manager.submitter.view(), name, judged)

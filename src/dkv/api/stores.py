@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv.api.bodies import InstancesBody, StoreBody
 from dkv.api.context import Context, Manager, ManagerContext, RequestContext
-from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated, store_json, store_now
+from dkv.api.dependencies import Actor, Judged, Key, accepted, database_of, instance_of, repeated, store_json, store_now
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
@@ -26,35 +26,38 @@ STOP_TRIES = 3
 
 
 @router.get("")
-async def list_stores(context: Context) -> schemas.Stores:
+async def list_stores(context: Context, judged: Judged) -> schemas.Stores:
     """All stores with their groups and instances."""
     view = context.view
     names = [database.name for database in views.stores_of(view.state)]
-    return {"stores": [store_json(view, name) for name in names]}
+    return {"stores": [store_json(view, name, judged) for name in names]}
 
 
 @router.get("/{name}")
-async def get_store(name: str, context: Context) -> schemas.Store:
+async def get_store(name: str, context: Context, judged: Judged) -> schemas.Store:
     """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
-    return store_json(context.view, name)
+    return store_json(context.view, name, judged)
 
 
 @router.post("", status_code=201, response_model=schemas.Store, responses={200: {"model": schemas.Store | schemas.StoreChecked}})
-async def create_store(body: StoreBody, context: Context, key: Key, actor: Actor, check: bool = False) -> Response:
-    """Create a store with all its instances, none of them started. 200 if the same store was there already.
+async def create_store(
+    body: StoreBody, context: Context, key: Key, actor: Actor, judged: Judged, check: bool = False
+) -> Response:
+    """Create a store with all its instances, none of them started. 200 if the same store was there already. Where there is access
+    control its engines let in its users only, unless `open` is said.
 
     With `check=true` nothing is written: names, ports, overlaps and this machine's sockets are looked at.
     """
     done = None if check else await repeated(context.manager, key)
     if done is None:
         state = context.state
-        command = create_command(context.manager, state, body, actor)
+        command = create_command(context.manager, state, body, actor, is_open=body.open or not judged)
         if check:
             return await _check(context.manager, state, command)
         await check_directories(context.manager, command.archives)
         check_sockets(context.manager, state, body.name, command.archives)
         done = accepted(await context.manager.submitter.submit(command, key))
-    store = await store_now(context.manager, body.name)
+    store = await store_now(context.manager, body.name, judged)
     return JSONResponse(store, 201 if done.answer.get("created", True) else 200)
 
 
@@ -98,7 +101,9 @@ async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force:
 
 
 @router.post("/{name}/instances", status_code=201)
-async def add_instances(name: str, body: InstancesBody, context: Context, key: Key, actor: Actor) -> schemas.Store:
+async def add_instances(
+    name: str, body: InstancesBody, context: Context, key: Key, actor: Actor, judged: Judged
+) -> schemas.Store:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
     if await repeated(context.manager, key) is None:
         state = context.state
@@ -107,7 +112,7 @@ async def add_instances(name: str, body: InstancesBody, context: Context, key: K
         await check_directories(context.manager, command.archives)
         check_sockets(context.manager, state, name, command.archives)
         accepted(await context.manager.submitter.submit(command, key))
-    return await store_now(context.manager, name)
+    return await store_now(context.manager, name, judged)
 
 
 @router.delete("/{name}/instances/{instance}")

@@ -22,7 +22,7 @@ from dkv.hints import Hint, action, hint
 FREE_BASES_TRIED = 200
 
 
-def create_command(manager: ManagerContext, state: State, body: StoreBody, actor: str) -> CreateDatabase:
+def create_command(manager: ManagerContext, state: State, body: StoreBody, actor: str, *, is_open: bool) -> CreateDatabase:
     """The command that makes the store of this body. Raises Refusal for a server the domain does not know."""
     uid = manager.new_id()
     only = body.groups[0].name if len(body.groups) == 1 else "" if body.groups else UNPARTITIONED
@@ -47,6 +47,7 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, actor
             for group in body.groups
         ),
         archives=_archives(state, body.instances, only, ""),
+        open=is_open,
     )
 
 

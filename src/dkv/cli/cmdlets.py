@@ -84,6 +84,7 @@ CMDLETS = (
             ),
             Param("ClientPort", "number", "the first port for clients, on each server", default=FIRST_CLIENT_PORT),
             *_options("New-DkvStore", ReplicationFactor="2, with one manager 1", MinInSync="the managers' setting min_in_sync"),
+            Param("Open", "switch", "let in every client, without a password, although there is access control", default=False),
             Param("WhatIf", "switch", "print the topology, and change nothing", default=False),
             PLAN,
             *SHARED,

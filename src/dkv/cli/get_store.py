@@ -34,7 +34,7 @@ def get_store(session: Session, bound: Bound) -> int:
     else:
         session.screen.rows([row for o in outcomes for row in _rows(o, name)], "Store", WIDTHS)
         if not name:
-            _print_blocked_writes(session, stores)
+            _print_remarks(session, stores)
         if name and stores:
             _details(session, stores[0])
     if not stores:
@@ -74,11 +74,13 @@ def _facts(outcome: Outcome, store: schemas.Store, name: str | None) -> Json:
     return facts | {"store": store} if name else facts
 
 
-def _print_blocked_writes(session: Session, stores: Sequence[schemas.Store]) -> None:
-    """Under the rows, once: why a store that runs takes no writes."""
+def _print_remarks(session: Session, stores: Sequence[schemas.Store]) -> None:
+    """Under the rows, once: why a store that runs takes no writes, and which stores let in everybody."""
     blocking = [item for store in stores for item in store["waiting"] if item["blocksWrites"]]
     for line in dict.fromkeys(waiting_lines(session.screen, blocking)):
         session.screen.line(line)
+    for name in sorted({store["name"] for store in stores if store["open"]}):
+        session.screen.note(f"{name} is open: its engines let in every client, without a password.")
 
 
 def _details(session: Session, store: schemas.Store) -> None:
@@ -89,6 +91,7 @@ def _details(session: Session, store: schemas.Store) -> None:
     screen.line(
         f"copies {store['replicationFactor']}  minInSync {store['minInSync']}  appendfsync {store['appendFsync']}"
         + _memory(store)
+        + ("  open to every client" if store["open"] else "")
     )
     _print(session, [("Group", "Slots", "Term", "Open", "Leader", "In sync", "Required"), *map(_group, store["groups"])])
     for group in store["groups"]:

@@ -45,6 +45,8 @@ VERBS = {
     "removeServer": "dkv delete server-state --server-id {server}",
     "backUpState": "dkv backup state --file FILE",
     "rebuildState": "dkv rebuild state --state {state} --data-dir DIRECTORY",
+    "createDatabaseUser": "dkv create database-user --db-name {store} --name USER",
+    "dropOldPassword": "dkv rotate database-user --db-name {store} --name {user} --drop-old",
     "showCredentials": "use dkv login or DKV_TOKEN",
     "useStore": "--db-name {store}",
     "useGroup": "--group {group}",

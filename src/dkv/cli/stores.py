@@ -38,7 +38,7 @@ def new_store(session: Session, bound: Bound) -> int:
         _check_everywhere(managers, topology)
     if bound["WhatIf"]:
         return DONE
-    body, key = topology.body(), new_key()
+    body, key = topology.body() | ({"open": True} if bound["Open"] else {}), new_key()
     outcomes = managers.everywhere("CreateStore", lambda client: client.create_store(body, key))
     new = any(_was_new(outcome) for outcome in outcomes)
     return finish(session, to_rows(outcomes, lambda _: "Created" if new else "Already exists"))

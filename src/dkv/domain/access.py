@@ -1,4 +1,4 @@
-"""Domain: who may come in, as the state keeps it: users, roles, tokens, join tokens, authorities. Values; pure.
+"""Domain: who may come in, as the state keeps it: users, roles, tokens, join tokens, authorities, users of databases. Pure.
 
 No secret is kept that could be used: of a password its Argon2id hash, of a token's 256 random bits their SHA-256. Times are
 wall-clock milliseconds.
@@ -58,6 +58,23 @@ class Token:
     made_by: str = ""
     made_at: int = 0
     expires_at: int = 0
+
+
+@dataclass(frozen=True)
+class DatabaseUser:
+    """A user of one database: with its name and password clients log in to the engines. `passwords` are their SHA-256 in hex,
+    the newest first: during a change two are taken. `keys` are the patterns of the keys that it may use, none for all.
+    """
+
+    database: str
+    name: str
+    passwords: tuple[str, ...]
+    read_only: bool = False
+    keys: tuple[str, ...] = ()
+    scripting: bool = True
+    made_by: str = ""
+    made_at: int = 0
+    changed_at: int = 0
 
 
 @dataclass(frozen=True)

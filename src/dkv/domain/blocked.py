@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from dkv.domain import operations
 from dkv.domain.actions import start_instance
+from dkv.domain.database_users import ALTERED, lacks_users
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     Archive,
@@ -39,8 +40,8 @@ DISK_FULL = "disk full"  # engine contract, Cause
 
 @dataclass(frozen=True)
 class BlockedItem:
-    """One thing that waits. `kind` is domain, server, database, group, archive, process or option; `since` is None if not known.
-    `blocks`: clients' writes are refused, or wait, for as long as it does.
+    """One thing that waits. `kind` is domain, server, database, group, archive, process, option or users; `since` is None if not
+    known.     `blocks`: clients' writes are refused, or wait, for as long as it does.
     """
 
     kind: str
@@ -73,6 +74,8 @@ def _database(state: State, database: Database) -> Iterator[BlockedItem]:
     for process in state.processes_of(database.name):
         yield from _process(state, process)
         yield from (_lacking(state, database, process, lag) for lag in lags(database, process))
+        if lacks_users(state, database, process):
+            yield _without_users(state, database, process)
 
 
 # The domain itself --------------------------------------------------------------------------------------------------
@@ -393,6 +396,17 @@ def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Bl
     if not state.server_alive(process.server_id):
         cure = hint(f"Start the manager of server {process.server_id}.")
     return replace(_of(state, process, f"the manager of {process.server_id}", reason, cure), kind="option", since=since)
+
+
+def _without_users(state: State, database: Database, process: Process) -> BlockedItem:
+    """Its engines do not let in whom they should."""
+    reason = "a change of the database's users has not reached it yet"
+    if process.runs.users == ALTERED:
+        reason = "its users were changed on its engine, and are not set again yet"
+    away = not state.server_alive(process.server_id)
+    cure = hint(f"Start the manager of server {process.server_id}." if away else "Its manager goes on trying.")
+    item = _of(state, process, f"the manager of {process.server_id}", reason, cure)
+    return replace(item, kind="users", since=database.access.changed_at or None)
 
 
 def _entering(state: State, process: Process) -> BlockedItem:

@@ -73,8 +73,10 @@ class CreateDatabase(Command):
     options: DatabaseOptions = DatabaseOptions()
     groups: tuple[NewGroup, ...] = ()
     archives: tuple[NewArchive, ...] = ()
+    open: bool = True  # every client is let in
     dba_user: str = ""
-    dba_password: str = ""
+    dba_password: str = ""  # kept as it is, where the domain has no access control ...
+    hashed_dba_password: str = ""  # ... else its SHA-256 in hex: the first user of the database
     default_options: tuple[tuple[str, str], ...] = ()
 
 
@@ -243,12 +245,13 @@ class LoadingProgressed(ManagerFact):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessTracked(ManagerFact):
-    """The engine answers and has loaded. The options are those it runs with, as in OptionsSeen."""
+    """The engine answers and has loaded. The options are those it runs with, as in OptionsSeen; `users` as in UsersSeen."""
 
     start_id: int
     pid: int
     append_fsync: str = ""
     max_memory: int = 0
+    users: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -769,6 +772,63 @@ class AuthorityFounded(Command):
     key: str
 
 
+# Users of databases ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateDatabaseUser(Command):
+    """A user whom the engines of a database let in. The same one again is answered, not refused."""
+
+    database: str
+    name: str
+    hashed_password: str  # SHA-256 in hex
+    read_only: bool = False
+    keys: tuple[str, ...] = ()
+    scripting: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddUserPassword(Command):
+    """A database user gets a new password; the one it had is taken beside it until it is dropped."""
+
+    database: str
+    name: str
+    hashed_password: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropUserPassword(Command):
+    """Only the newest password of a database user is taken from now on."""
+
+    database: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteDatabaseUser(Command):
+    """A database user is let in no more, and its connections end."""
+
+    database: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetDatabaseAccess(Command):
+    """The engines of a database let in every client without a password, or its users only."""
+
+    database: str
+    open: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsersSeen(ManagerFact):
+    """Whom the engines of a process let in is `users`, or `altered` names those that were right and are not any more."""
+
+    start_id: int
+    users: str
+    altered: tuple[str, ...] = ()
+
+
 # All of them ------------------------------------------------------------------------------------------------------
 
 
@@ -784,6 +844,11 @@ ORDERS: tuple[type[Command], ...] = (
     PutRecord,
     CreateToken,
     DeleteToken,
+    CreateDatabaseUser,
+    AddUserPassword,
+    DropUserPassword,
+    DeleteDatabaseUser,
+    SetDatabaseAccess,
     RemoveServer,
     RemoveServerState,
     BringBackArchive,
@@ -841,6 +906,7 @@ FACTS: tuple[type[Command], ...] = (
     TailBroken,
     CopyRecognised,
     OptionsSeen,
+    UsersSeen,
     LeaderProgressed,
     LackEnded,
     SlotsLost,

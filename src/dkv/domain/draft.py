@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from dkv.domain import event_causality
-from dkv.domain.access import Authority, Token
+from dkv.domain.access import Authority, DatabaseUser, Token
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event, InvariantError
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
@@ -47,6 +47,7 @@ KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
     HotCopy: ("copies", lambda c: c.copy_id),
     Token: ("tokens", lambda t: t.token_id),
     Authority: ("authorities", lambda a: a.owner),
+    DatabaseUser: ("database_users", lambda u: (u.database, u.name)),
 }
 """The field of State that holds things of a type, and a thing's key there."""
 
@@ -75,6 +76,7 @@ class Draft(event_causality.DecisionEvents):
         self.copies = state.copies
         self.tokens = state.tokens
         self.authorities = state.authorities
+        self.database_users = state.database_users
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
@@ -106,6 +108,7 @@ class Draft(event_causality.DecisionEvents):
             copies=self.copies,
             tokens=self.tokens,
             authorities=self.authorities,
+            database_users=self.database_users,
             events=self.before.events + len(self.events),
         )
         return drafted.made_from(self.before, self.touched)

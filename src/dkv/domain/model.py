@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dkv.database_options import DEFAULTS
-from dkv.domain.access import Authority, Token
+from dkv.domain.access import Authority, DatabaseUser, Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
@@ -78,6 +78,16 @@ class DatabaseRestart:
 
 
 @dataclass(frozen=True)
+class ClientAccess:
+    """Whom the engines of a database let in beside its users, and who administrates it in the words of NuoDB."""
+
+    open: bool = True  # every client, without a password
+    dba_user: str = ""
+    dba_password: str = ""  # as it was given, for clients that read it: only of a domain without access control
+    changed_at: int = 0  # when this or a user was last changed, to be shown; 0 never
+
+
+@dataclass(frozen=True)
 class Database:
     """A named key space; the cmdlets call it a store."""
 
@@ -91,8 +101,7 @@ class Database:
     next_node_id: int = 1
     numbered: bool = False  # node ids of this incarnation were given out at its first assignment
     created_at: int = 0
-    dba_user: str = ""  # kept for clients that ask for it; engines do not know it
-    dba_password: str = ""
+    access: ClientAccess = ClientAccess()
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them
     restart: DatabaseRestart | None = None  # a restart of all its processes is under way
     trimmed: int = 0  # tombstones that were dropped, the oldest first
@@ -290,6 +299,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class RunsWith:
+    """What the engines of a process were last seen to run with."""
+
+    append_fsync: str = ""  # "" unknown, or a TE
+    max_memory: int = 0  # bytes by its database's option; 0: a share of its server's memory
+    users: str = ""  # digest of whom they let in; see database_users.py
+
+
+@dataclass(frozen=True)
 class Process:
     """One run of one engine. Its start id is never used twice."""
 
@@ -325,8 +343,7 @@ class Process:
     restarted: bool = False  # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()  # of a TE's engines, chosen when it is requested; an SM's is its archive's
     last_event: int = 0  # number of the newest event about it
-    append_fsync: str = ""  # what its engine was last seen to run with; "" unknown, or a TE
-    max_memory: int = 0  # bytes by its database's option, likewise; 0: a share of its server's memory
+    runs: RunsWith = RunsWith()
 
     @property
     def leaving(self) -> bool:
@@ -406,6 +423,7 @@ TOMBSTONES_OF = Index[Tombstone](lambda t: t.process.database)
 TOMBSTONES_IN = Index[Tombstone](lambda t: (t.process.database, t.major))
 TOMBSTONES_ON = Index[Tombstone](lambda t: t.process.server_id)
 TOMBSTONES_OF_ARCHIVE = Index[Tombstone](lambda t: t.process.archive_id)
+USERS_OF = Index[DatabaseUser](lambda u: u.database)
 COPIES_ACTIVE = Index[HotCopy](lambda c: True if not c.over or any(p.linked for p in c.parts) else None)
 
 INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
@@ -429,6 +447,7 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
     "copies": (COPIES_ACTIVE,),
     "tokens": (),
     "authorities": (),
+    "database_users": (USERS_OF,),
 }
 """By the field of State that holds the things."""
 
@@ -446,6 +465,7 @@ class Reader:
     copies: Mapping[int, HotCopy]
     tokens: Mapping[str, Token]
     authorities: Mapping[str, Authority]
+    database_users: Mapping[tuple[str, str], DatabaseUser]
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""
@@ -466,6 +486,10 @@ class Reader:
     def processes_of(self, database: str) -> list[Process]:
         """The database's live processes, by start id."""
         return items_of(self.processes, PROCESSES_OF, database)
+
+    def users_of(self, database: str) -> list[DatabaseUser]:
+        """The database's users, by name."""
+        return items_of(self.database_users, USERS_OF, database)
 
     def processes_on(self, server_id: str) -> list[Process]:
         """The live processes of a server, by start id."""
@@ -540,6 +564,7 @@ class State(Reader):
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by id
     authorities: Mapping[str, Authority] = field(default_factory=dict)  # by owner
+    database_users: Mapping[tuple[str, str], DatabaseUser] = field(default_factory=dict)  # by database and name
     events: int = 0  # how many there were so far; the next one has the next number
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None

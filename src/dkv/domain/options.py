@@ -118,18 +118,18 @@ def lags(database: Database, process: Process) -> list[Lag]:
     if process.state not in (ProcessState.TRACKED, ProcessState.MONITORED):
         return []
     options, lagging = database.options, []
-    if process.append_fsync not in ("", options.append_fsync):
-        lagging.append(Lag("append-fsync", process.append_fsync, options.append_fsync))
-    if options.max_memory and process.max_memory != options.max_memory:
-        lagging.append(Lag("max-memory", str(process.max_memory or "its share"), str(options.max_memory)))
-    elif process.max_memory and not options.max_memory:
-        lagging.append(Lag("max-memory", str(process.max_memory), "its share", renews=True))
+    if process.runs.append_fsync not in ("", options.append_fsync):
+        lagging.append(Lag("append-fsync", process.runs.append_fsync, options.append_fsync))
+    if options.max_memory and process.runs.max_memory != options.max_memory:
+        lagging.append(Lag("max-memory", str(process.runs.max_memory or "its share"), str(options.max_memory)))
+    elif process.runs.max_memory and not options.max_memory:
+        lagging.append(Lag("max-memory", str(process.runs.max_memory), "its share", renews=True))
     return lagging
 
 
 def fsync_in_force(state: State, database: Database) -> str:
     """What an acknowledged write can rely on now: the weakest of what is wanted and what runs."""
-    runs = [p.append_fsync for p in state.processes_of(database.name) if p.append_fsync]
+    runs = [p.runs.append_fsync for p in state.processes_of(database.name) if p.runs.append_fsync]
     return max((database.options.append_fsync, *runs), key=FSYNC.index)
 
 

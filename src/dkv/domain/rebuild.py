@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
+from dkv.domain.access import DatabaseUser
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.decision import Refused
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseOptions, Group, PositionReport, Server, State
+from dkv.domain.model import Archive, ArchiveState, ClientAccess, Database, DatabaseOptions, Group, PositionReport, Server, State
 from dkv.domain.refusals import no
 from dkv.domain.restore import ARCHIVE_IDS, START_IDS, TERMS
 
@@ -62,6 +63,8 @@ class Finds:
     archives: tuple[FoundArchive, ...]
     deleted: tuple[int, ...] = ()  # archive ids of directories that were laid aside
     start_ids: tuple[int, ...] = ()  # of runs that are still on disk
+    users: tuple[DatabaseUser, ...] = ()  # whom engines let in, as their files say
+    closed: tuple[str, ...] = ()  # names of the databases of which an engine let in nobody else
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,10 @@ def rebuild(finds: Finds, fresh: str) -> Rebuilt | Refused:
         next_archive_id=max(ids) + 1 + ARCHIVE_IDS,
         next_start_id=max(finds.start_ids, default=-1) + 1 + START_IDS,
         servers={s.server_id: replace(s, alive=False) for s in finds.servers},
-        databases={d.name: d for d in _databases(archives, fresh)},
+        databases={d.name: d for d in _databases(archives, fresh, finds.closed)},
         groups=groups,
         archives={a.archive_id: _archive(a) for a in archives},
+        database_users={(user.database, user.name): user for user in finds.users},
     )
     return Rebuilt(state, tuple(_findings(finds, state)), tuple(_unknown(finds, state)))
 
@@ -210,13 +214,13 @@ def _newest(holders: Sequence[FoundArchive]) -> list[FoundArchive]:
 # The rest ------------------------------------------------------------------------------------------------------------
 
 
-def _databases(archives: Sequence[FoundArchive], fresh: str) -> Iterable[Database]:
+def _databases(archives: Sequence[FoundArchive], fresh: str, closed: Sequence[str]) -> Iterable[Database]:
     for name in sorted({a.database for a in archives}):
         mine = [a for a in archives if a.database == name]
         copies = max(Counter(a.group for a in mine).values())
         secret = next((a.secret for a in mine if a.secret), "") or _word(fresh, name)
         options = DatabaseOptions(replication_factor=copies, append_fsync=mine[0].append_fsync)
-        yield Database(name, mine[0].database_uid, secret, options)
+        yield Database(name, mine[0].database_uid, secret, options, access=ClientAccess(name not in closed))
 
 
 def _archive(archive: FoundArchive) -> Archive:

@@ -21,7 +21,7 @@ class Right(StrEnum):
     STATE = "state"  # the whole state as it is kept, secrets and all
     PASSWORDS = "passwords"  # passwords in clear
     OPERATE = "operate"  # stores, processes, archives, servers, hot copies
-    USERS = "users"  # users, roles, tokens
+    USERS = "users"  # users, roles, tokens, users of databases
     AUTHORITY = "authority"  # certificates, join tokens, secrets of stores
     SERVER = "server"  # what only a manager of the domain may say
 

@@ -1,4 +1,4 @@
-"""The texts an engine starts from: valkey.conf, users.acl and nodes.conf, made from an EngineSpec. Pure.
+"""The texts an engine starts from: valkey.conf and nodes.conf, made from an EngineSpec (users.acl: users.py). Pure.
 
 Every line is either in the recommended configuration (docs/reference/valkey.md#configuration) or
 answers a trap (docs/reference/positions.md#traps).
@@ -31,15 +31,6 @@ CLIENT_NEEDS = 10 * KILOBYTE  # measured on 9.1.2: 9 KB while it is new, 6 KB on
 CLIENTS_MEMORY_MOST = 1024 * MEGABYTE
 COMMAND_MOST = 512 * MEGABYTE  # one argument: Valkey's own limit, which clients know; one of 500 MB makes others wait for 2 s
 LAG_LEAST = 256 * MEGABYTE  # what a follower may lag however small its leader's memory is
-
-# CONFIG GET is not among them, because it would show the replication password.
-# What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
-_CLIENT_RULES = (
-    "+@all -@dangerous +info +keys +role +sort +sort_ro +flushall +flushdb +client|list "
-    "+cluster|replicas +cluster|slaves +latency|histogram "
-    "-function|flush -function|delete -function|restore "
-    "-cluster|flushslot -cluster|flushslots"
-)
 
 
 def client_limits(max_memory: int) -> dict[str, str]:
@@ -172,21 +163,6 @@ def _rest(spec: EngineSpec) -> list[str]:
         "loglevel notice",
         f"busy-reply-threshold {BUSY_REPLY_AFTER}",  # a 5 s script makes others wait; by default it would have them refused
     ]
-
-
-def users_acl(spec: EngineSpec) -> str:
-    """The engine's users: managers, the replication user (off until admitted), and `default` for every client.
-
-    A client's FUNCTION LOAD cannot be limited by library name, so a client may replace the marker library in
-    memory; the marker's record in the append-only file stays (docs/reference/positions.md#markers).
-    """
-    manager = hashlib.sha256(spec.secret.encode()).hexdigest()
-    replica = hashlib.sha256(replica_password(spec.secret).encode()).hexdigest()
-    return (
-        f"user {MANAGER} on #{manager} ~* &* +@all\n"
-        f"user {REPLICA} off #{replica} resetchannels -@all +psync +sync +replconf +ping\n"
-        f"user default on nopass ~* &* {_CLIENT_RULES}\n"
-    )
 
 
 def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:

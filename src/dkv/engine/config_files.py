@@ -9,6 +9,7 @@ from dkv import files, kernel
 from dkv.engine import config
 from dkv.engine.archive import unusable
 from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
+from dkv.engine.users import users_acl
 
 
 def write_files(spec: EngineSpec) -> tuple[str, ...]:
@@ -16,7 +17,7 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
     phantoms = {group: secrets.token_hex(20) for group in config.phantoms_needed(spec)}
     texts = {
         "valkey.conf": config.valkey_conf(spec),
-        "users.acl": config.users_acl(spec),
+        "users.acl": users_acl(spec),
         "nodes.conf": config.nodes_conf(spec, phantoms),
     }
     try:

@@ -141,6 +141,29 @@ class GroupSlots:
 
 
 @dataclass(frozen=True)
+class EngineUser:
+    """A user with whose name and password clients log in. `passwords` are their SHA-256 in hex, sorted; any of them is taken.
+
+    `keys` are the patterns of the keys that it may use, none for all. `altered` are its rules where they are no such user's.
+    """
+
+    name: str
+    passwords: tuple[str, ...]
+    read_only: bool = False
+    keys: tuple[str, ...] = ()
+    scripting: bool = True
+    altered: str = ""
+
+
+@dataclass(frozen=True)
+class EngineUsers:
+    """Whom an engine lets in as clients: with `open` everybody, without a name or password; and users, by name."""
+
+    open: bool = True
+    users: tuple[EngineUser, ...] = ()
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """All that is needed to launch one engine on an archive. Launching never makes a primary.
 
@@ -167,6 +190,7 @@ class EngineSpec:
     memory_only: bool = False  # one engine of a TE
     led: bool = False  # others may still hold it for their leader
     restored: bool = False  # the directory holds a hot copy at the first start: it becomes this archive
+    users: EngineUsers = EngineUsers()
 
 
 @dataclass(frozen=True)
@@ -258,10 +282,11 @@ class WritesSeen:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """The options an engine runs with."""
+    """The options an engine runs with, and whom it lets in as clients."""
 
     max_memory: int | None = None  # bytes, 0 no limit; None unknown yet
     append_fsync: str = ""  # "" unknown yet, or memory only
+    users: EngineUsers | None = None  # None unknown yet
 
 
 @dataclass(frozen=True)
@@ -514,6 +539,9 @@ class EngineLifecycle(Protocol):
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
 
+    async def set_users(self, start_id: int, users: EngineUsers) -> None:
+        """Have each engine let in these clients and no others. A user that stays keeps its connections."""
+
     async def end_script(self, start_id: int) -> None:
         """End the script or function that keeps an engine busy, if there is one. Raises EngineRefused when it cannot be ended:
         it wrote, so that only the end of its engine ends it."""
@@ -709,7 +737,7 @@ class Engines(EngineLifecycle, ArchiveFiles, Replication, ClusterTable, Backup, 
     """All engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
-    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget` and
-    `set_options` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is refused, because
-    none of its engines may ever lead.
+    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget`,
+    `set_options` and `set_users` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is
+    refused, because none of its engines may ever lead.
     """

@@ -24,6 +24,7 @@ from dkv.engine.contract import (
     EngineSeen,
     EngineSpec,
     EngineUnreachable,
+    EngineUsers,
     ExitSeen,
     Identity,
     KeptDeletions,
@@ -346,6 +347,10 @@ class ValkeyEngines(HotCopies, TailSources):
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """See the contract."""
         await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))
+
+    async def set_users(self, start_id: int, users: EngineUsers) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.valkey.set_users(users) for engine in self._all(start_id)))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""

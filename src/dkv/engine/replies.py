@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD
-from dkv.engine.contract import ClusterSeen, Counters, EngineOptions, NodeSeen, ReplicaSeen, ReplicationSeen, WritesSeen
+from dkv.engine.contract import (
+    ClusterSeen,
+    Counters,
+    EngineOptions,
+    EngineUsers,
+    NodeSeen,
+    ReplicaSeen,
+    ReplicationSeen,
+    WritesSeen,
+)
 
 LINK_DOWN = 10**9  # milliseconds of silence shown for a link that is down
 
@@ -41,6 +50,7 @@ class Answers:
     raw: bytes = b""  # what INFO was read from
     memory: dict[str, str] = field(default_factory=dict)  # INFO memory, what refuses_writes and nearly_full go by
     partly: bool = False  # INFO only: it loads, and what else is shown is how an engine starts
+    users: EngineUsers | None = None
 
 
 _INFO_LINE = re.compile(r"^([^#:\r\n][^:\r\n]*):([^\r\n]*)", re.M)
@@ -155,8 +165,9 @@ def writes_seen(answers: Answers, lately_full: bool) -> WritesSeen:
 
 
 def options_seen(answers: Answers, durable: bool) -> EngineOptions:
-    """CONFIG GET. An engine that is not durable has no file to fsync."""
-    return EngineOptions(int(answers.settings["maxmemory"]), answers.settings["appendfsync"] if durable else "")
+    """CONFIG GET and ACL LIST. An engine that is not durable has no file to fsync."""
+    fsync = answers.settings["appendfsync"] if durable else ""
+    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users)
 
 
 def is_rewriting(info: Mapping[str, str]) -> bool:

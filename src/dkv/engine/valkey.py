@@ -20,7 +20,8 @@ from valkey.exceptions import ConnectionError as Disconnected
 from dkv import files
 from dkv.engine import aof, early_rounds, replies
 from dkv.engine.config import FENCE, FENCED, HOLD, MANAGER, NODE_TIMEOUT, REPLICA, SOCKET_NAME, client_limits, replica_password
-from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, PeerNode
+from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode
+from dkv.engine.users import orders, users_seen
 
 Command = tuple[str | int, ...]
 _NO = (ResponseError, BusyLoadingError)  # error answers: the engine lives and said no
@@ -35,6 +36,7 @@ _LOOK: tuple[Command, ...] = (
 )
 _LOOK_AGAIN = _LOOK[:1]
 _WHOLE_EVERY = 5.0  # seconds what only orders and gossip change may be old, where nothing goes on
+_USERS_EVERY = 3.0  # the same where not everybody is let in: a change of users by hand is undone within 5 s
 _MOVES_FOR = 2.0  # seconds after a node joined in which slots may move without a sign in INFO
 _WRITTEN_WITHIN = 0.5  # seconds for what was written to reach the file; a pause must not be waited out
 _ALL = 1_000_000  # followers: more than any leader has
@@ -186,7 +188,7 @@ class Valkey:
         """
         before, now = self._looked, asyncio.get_running_loop().time()
         still = now - self._moved_at > _MOVES_FOR
-        fresh = before is not None and now - self._looked_at < _WHOLE_EVERY and not replies.nearly_full(before)
+        fresh = before is not None and now - self._looked_at < _may_be_old(before) and not replies.nearly_full(before)
         if not thorough and still and fresh and before is not None:
             (info,) = await self._exchange(_LOOK_AGAIN)
             seen = replies.later(before, info) if isinstance(info, bytes) and self._looked is before else None
@@ -223,6 +225,7 @@ class Valkey:
             replies.leads(seen, me),
             bytes(info),
             replies.parse_memory(memory),
+            users=users_seen(users),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -287,7 +290,8 @@ class Valkey:
 
     async def shun_clients(self) -> None:
         """Closing the port alone ends no connection."""
-        await self.do(("CONFIG", "SET", "port", 0), ("CLIENT", "KILL", "USER", "default"))
+        kills: list[Command] = [("CLIENT", "KILL", "TYPE", kind, "NOT-USER", MANAGER) for kind in ("normal", "pubsub")]
+        await self.do(("CONFIG", "SET", "port", 0), *kills)
 
     async def admit(self) -> None:
         """Let replicas log in."""
@@ -314,6 +318,17 @@ class Valkey:
         if "maxmemory" in options:
             for pair in client_limits(int(options["maxmemory"])).items():
                 await self.exchange(("CONFIG", "SET", *pair))  # one that this machine's descriptors do not allow stays
+
+    async def set_users(self, wanted: EngineUsers) -> None:
+        """Bring the clients' users to what is wanted, each in one command. Raises EngineUnreachable, EngineRefused.
+
+        Its file gets them too, as far as its disk allows: it says whom a database lets in after its domain's state is lost.
+        """
+        (lines,) = await self.do(("ACL", "LIST"))
+        changes = orders(wanted, lines)
+        if changes:
+            await self.do(*changes)
+            await self.exchange(("ACL", "SAVE"))
 
     async def make_room(self, idle: int) -> int:
         """Close connections of clients that did nothing for `idle` seconds and do not wait for an answer; how many."""
@@ -529,6 +544,11 @@ class Valkey:
 
 
 _packed_looks: dict[Sequence[Command], list[bytes]] = {}
+
+
+def _may_be_old(seen: replies.Answers) -> float:
+    """Seconds what a calm look does not ask for may be old."""
+    return _WHOLE_EVERY if seen.users == EngineUsers() else _USERS_EVERY
 
 
 def _drops(packet: int) -> Command:

@@ -44,12 +44,12 @@ def running_options(inputs: PlanInput, process: Process, engines: Sequence[Engin
     as 0; an engine that got more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
     fsync, max_memory = engines[0].options.append_fsync, max(e.options.max_memory or 0 for e in engines)
     if not inputs.state.databases[process.database].options.max_memory:
-        max_memory = process.max_memory if max_memory > inputs.share else 0
+        max_memory = process.runs.max_memory if max_memory > inputs.share else 0
     return Runs(append_fsync=fsync, max_memory=max_memory)
 
 
 def _differs(process: Process, runs: Runs) -> bool:
-    return (process.append_fsync, process.max_memory) != (runs["append_fsync"], runs["max_memory"])
+    return (process.runs.append_fsync, process.runs.max_memory) != (runs["append_fsync"], runs["max_memory"])
 
 
 def _memory(inputs: PlanInput, process: Process, engine: EngineSeen) -> int:

@@ -110,6 +110,7 @@ class Performer:
             **on(steps.OpenClientPort, lambda step: engines.take_clients(step.start_id, step.group)),
             **on(steps.EndScript, self._end_script),
             **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.max_memory, step.append_fsync)),
+            **on(steps.SetUsers, lambda step: engines.set_users(step.start_id, step.users)),
             **on(steps.Mark, lambda step: engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])),
             **on(steps.HandOver, lambda step: engines.hand_over(step.start_id, step.term, step.sequence, self._token()[:8])),
             **on(steps.Rewrite, self._rewrite),

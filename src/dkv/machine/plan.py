@@ -47,6 +47,7 @@ from dkv.machine.steps import (
 )
 from dkv.machine.tail import plan as tail
 from dkv.machine.transaction_engines import te_steps
+from dkv.machine.users import running_users, user_steps
 
 LOADING_NEWS = 500  # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
 
@@ -141,6 +142,7 @@ def process_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
         yield from script_steps(inputs, process, engine)
         yield from _silence_steps(inputs, process, engine)
         yield from option_steps(inputs, process, (engine,))
+        yield from user_steps(inputs, process, (engine,))
         yield from _with_engine(inputs, process, engine)
 
 
@@ -231,6 +233,7 @@ def _loading_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> I
             yield SubmitFact(engine.directory, fact)
     elif engine.cluster.state_ok or not patient:
         runs = running_options(inputs, process, (engine,))
+        users = running_users(inputs, process, (engine,))
         yield SubmitFact(
-            engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **runs, **inputs.fact_header)
+            engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, users=users, **runs, **inputs.fact_header)
         )

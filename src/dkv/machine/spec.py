@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.model import Archive, ArchiveState, Endpoint, Group, Process, State
-from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, TeSpec
+from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, TeSpec
 from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 
 NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
@@ -37,6 +37,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         append_fsync=database.options.append_fsync,
         led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
+        users=state.memoized(users_of, database.name),
     )
 
 
@@ -72,7 +73,17 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         current_epoch=_epoch(groups),
         max_memory=database.options.max_memory or share(state, me),
         memory_only=True,
+        users=state.memoized(users_of, database.name),
     )
+
+
+def users_of(state: State, database: str) -> EngineUsers:
+    """Whom every engine of a database is to let in."""
+    users = [
+        EngineUser(user.name, tuple(sorted(user.passwords)), user.read_only, user.keys, user.scripting)
+        for user in state.users_of(database)
+    ]
+    return EngineUsers(state.databases[database].access.open, tuple(users))
 
 
 def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:

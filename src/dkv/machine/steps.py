@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dkv.domain.commands import Command
-from dkv.engine.contract import Cause, CopyLabel, EngineSpec, ExitSeen, Identity, PeerNode, Position, QuiescePoint, TeSpec
+from dkv.engine.contract import (
+    Cause,
+    CopyLabel,
+    EngineSpec,
+    EngineUsers,
+    ExitSeen,
+    Identity,
+    PeerNode,
+    Position,
+    QuiescePoint,
+    TeSpec,
+)
 
 Slots = tuple[tuple[int, int], ...]
 
@@ -243,6 +254,16 @@ class SetOptions(Step):
     start_id: int
     max_memory: int
     append_fsync: str
+
+
+@dataclass(frozen=True)
+class SetUsers(Step):
+    """Have the engines of a process let in these clients and no others."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    users: EngineUsers
 
 
 @dataclass(frozen=True)

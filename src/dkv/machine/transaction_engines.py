@@ -21,6 +21,7 @@ from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs
 from dkv.machine.spec import te_spec
 from dkv.machine.steps import CancelProcess, Kill, LaunchTe, Replicate, ReportExit, ShutDown, Step, SubmitFact
+from dkv.machine.users import running_users, user_steps
 
 LINK_PATIENCE = 1_000  # ms an engine that was attached may take to find its leader again by itself
 
@@ -43,6 +44,7 @@ def te_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
         yield ShutDown(directory, process.start_id)
     else:
         yield from option_steps(inputs, process, seen.engines)
+        yield from user_steps(inputs, process, seen.engines)
         yield from _with_engines(inputs, process, seen)
 
 
@@ -76,8 +78,9 @@ def _with_engines(inputs: PlanInput, process: Process, seen: TeSeen) -> Iterator
     elif process.state is ProcessState.CONFIGURED:
         if all(e.answering and not e.loading and e.role for e in seen.engines):
             runs = running_options(inputs, process, seen.engines)
+            users = running_users(inputs, process, seen.engines)
             yield SubmitFact(
-                seen.directory, ProcessTracked(start_id=process.start_id, pid=seen.pid, **runs, **inputs.fact_header)
+                seen.directory, ProcessTracked(start_id=process.start_id, pid=seen.pid, users=users, **runs, **inputs.fact_header)
             )
     else:
         yield from _following_steps(inputs, process, seen)

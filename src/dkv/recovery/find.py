@@ -18,13 +18,15 @@ from typing import Any
 from dkv import files
 from dkv.constants import MANAGER_LOCK, MANAGER_PORT, NUODB_PORT
 from dkv.data_dir import SERVER, running_manager
+from dkv.domain.access import DatabaseUser
 from dkv.domain.model import PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
 from dkv.engine.config import SLOTS_NOTE
-from dkv.engine.contract import ArchiveRefused
+from dkv.engine.contract import ArchiveRefused, EngineUser, EngineUsers
 from dkv.engine.positions import read_position
 from dkv.engine.supervisor import Record, read_run
+from dkv.engine.users import users_seen
 from dkv.machine.observation import node_id
 from dkv.recovery.backup import RecoveryError
 
@@ -49,11 +51,14 @@ def find(data_dirs: Sequence[Path]) -> Finds:
     _refuse_running([place for _, place in places if LAID_ASIDE not in place.name and _identity(place)])
     archives = [archive for home, place in places if LAID_ASIDE not in place.name and (archive := _archive(home, place))]
     aside = [identity.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (identity := _identity(place))]
+    users = _users(archives)
     return Finds(
         servers=tuple(home.server for home in homes),
         archives=tuple(sorted(archives, key=lambda a: a.archive_id)),
         deleted=tuple(aside),
         start_ids=tuple(sorted({run.start_id for home in homes for run in home.runs})),
+        users=tuple(_user(name, user) for name, seen in users.items() for user in seen.users if not user.altered),
+        closed=tuple(name for name, seen in users.items() if not seen.open),
     )
 
 
@@ -156,6 +161,16 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
         node_id=me,
         peers=tuple(nodes.peers()),
     )
+
+
+def _users(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
+    """Whom the engines of each database let in, as the file of one that ran there says."""
+    texts = [(archive.database, _text(Path(archive.directory) / "users.acl")) for archive in archives]
+    return {database: users_seen(text.encode().splitlines()) for database, text in texts if text}
+
+
+def _user(database: str, user: EngineUser) -> DatabaseUser:
+    return DatabaseUser(database, user.name, user.passwords, read_only=user.read_only, keys=user.keys, scripting=user.scripting)
 
 
 def _refuse_running(places: Sequence[Path]) -> None:

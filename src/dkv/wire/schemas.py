@@ -192,7 +192,7 @@ class Operation(TypedDict):
 
 
 class Store(TypedDict):
-    """A store whole, at one revision of the domain."""
+    """A store whole, at one revision of the domain. `open`: every client is let in although the domain has access control."""
 
     name: str
     status: str
@@ -203,6 +203,7 @@ class Store(TypedDict):
     replicationFactor: int
     appendFsync: str
     options: dict[str, Any]
+    open: bool
     tombstonesTrimmed: int
     waiting: list[BlockedItem]
     operations: list[Operation]
@@ -623,3 +624,43 @@ class TokenDeleted(TypedDict):
 
     result: Literal["Deleted"]
     id: str
+
+
+class DatabaseUser(TypedDict):
+    """A user of a store. `passwords`: how many are taken, two during a change. `keys`: patterns of those it may use."""
+
+    name: str
+    readOnly: bool
+    keys: list[str]
+    scripting: bool
+    passwords: int
+    madeBy: str
+    madeAt: Ms
+    changedAt: Ms
+
+
+class DatabaseUsers(TypedDict):
+    """The users of a store, by name."""
+
+    users: list[DatabaseUser]
+
+
+class DatabaseUserChanged(TypedDict):
+    """A user as it is now; engines get it a moment later, and until then the store's view shows what waits."""
+
+    result: Literal["Set"]
+    user: DatabaseUser
+
+
+class DatabaseUserDeleted(TypedDict):
+    """A user that is let in no more."""
+
+    result: Literal["Deleted"]
+    name: str
+
+
+class AccessSet(TypedDict):
+    """Whom a store's engines let in from now on."""
+
+    result: Literal["Set"]
+    open: bool

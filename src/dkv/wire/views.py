@@ -95,8 +95,8 @@ def stores_of(state: State) -> list[Database]:
     return [d for _, d in sorted(state.databases.items()) if d.state is not DatabaseState.TOMBSTONE]
 
 
-def store_view(state: State, database: Database, revision: int) -> schemas.Store:
-    """A store whole: status, incarnation, groups, instances."""
+def store_view(state: State, database: Database, revision: int, *, judged: bool = False) -> schemas.Store:
+    """A store whole: status, incarnation, groups, instances. `judged`: the domain has access control."""
     options = database.options
     return {
         "name": database.name,
@@ -108,6 +108,7 @@ def store_view(state: State, database: Database, revision: int) -> schemas.Store
         "replicationFactor": options.replication_factor,
         "appendFsync": fsync_in_force(state, database),
         "options": options_view(state, database),
+        "open": judged and database.access.open,
         "tombstonesTrimmed": database.trimmed,
         "waiting": waiting_view(state, database.name),
         "operations": [operation_view(operation) for operation in operations(state, database)],

@@ -55,6 +55,7 @@ class DatabaseBody(DialectBody):
     default_region_id: Id | None = None
     host_assignments: dict[str, Id] | None = None
     default_options: Texts | None = None
+    open: bool = False  # dkv's own: although there is access control its engines let in every client
 
 
 class PlanBody(DialectBody):

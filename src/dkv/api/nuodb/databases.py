@@ -9,7 +9,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
-from dkv.api.dependencies import Actor, Key, accepted, repeated
+from dkv.api.database_users import hashed
+from dkv.api.dependencies import Actor, Judged, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
 from dkv.api.nuodb.dependencies import database_of, external, lease_ages, not_supported, pairs
@@ -27,22 +28,22 @@ router = Router(prefix="/databases")
 
 
 @router.get("", openapi_extra=LISTED)
-async def list_databases(request: Request, context: Context) -> schemas.Page[schemas.Database]:
+async def list_databases(request: Request, context: Context, judged: Judged) -> schemas.Page[schemas.Database]:
     """Every database by name; deleted ones too, as TOMBSTONE."""
     state = context.state
-    return page(request, [views.database(state, database) for _, database in sorted(state.databases.items())])
+    return page(request, [views.database(state, database, judged=judged) for _, database in sorted(state.databases.items())])
 
 
 @router.get("/{name}")
-async def get_database(name: str, context: Context, maskPassword: bool = True) -> schemas.Database:
+async def get_database(name: str, context: Context, judged: Judged, maskPassword: bool = True) -> schemas.Database:
     """One database; its password only with `maskPassword=False`."""
     state = context.state
-    return views.database(state, database_of(state, name, deleted=True), maskPassword)
+    return views.database(state, database_of(state, name, deleted=True), maskPassword, judged=judged)
 
 
 @router.put("/{name}")
 async def create_database(
-    name: str, body: DatabaseBody, context: Context, key: Key, actor: Actor, mayExist: bool = False
+    name: str, body: DatabaseBody, context: Context, key: Key, actor: Actor, judged: Judged, mayExist: bool = False
 ) -> schemas.StartPlan:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
     if await repeated(context.manager, key):
@@ -52,15 +53,18 @@ async def create_database(
     _check(state, body)
     known = state.databases.get(name)
     if not (mayExist and known and known.state is not DatabaseState.TOMBSTONE):
+        password = body.database_dba_password or ""
         command = CreateDatabase(
             actor=actor,
             name=name,
             uid=context.manager.new_id(),
             secret=context.manager.new_id(),
             options=context.manager.options,
-            dba_user=body.database_dba_user or "",
-            dba_password=body.database_dba_password or "",
+            open=body.open or not judged,
             default_options=pairs(body.default_options),
+            dba_user=body.database_dba_user or "",
+            dba_password="" if judged else password,
+            hashed_dba_password=hashed(password) if judged and password and body.database_dba_user else "",
         )
         done = accepted(await context.manager.submitter.submit(command, key))
         if not done.answer.get("created", True) and not mayExist:
@@ -122,13 +126,14 @@ async def capture(name: str, context: Context, checkState: bool = True) -> schem
 
 @router.post("/{name}/options")
 async def set_options(
-    name: str, body: Options, manager: Manager, key: Key, actor: Actor, replaceAll: bool = False
+    name: str, body: Options, manager: Manager, key: Key, actor: Actor, judged: Judged, replaceAll: bool = False
 ) -> schemas.DatabaseSet:
     """Set options; with `replaceAll` those that are not named are unset."""
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await manager.submitter.submit(command, key))
     effects: Any = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
-    return {**views.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects}
+    database = database_of(done.state, name, deleted=True)
+    return {**views.database(done.state, database, judged=judged), "effects": effects}
 
 
 @router.post("/{name}/shutdown")

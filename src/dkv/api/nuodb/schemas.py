@@ -174,7 +174,8 @@ class Incarnation(TypedDict):
 
 
 class Database(TypedDict):
-    """A database; its user and password only with `maskPassword=False`; `waiting` only while it waits for something."""
+    """A database; its user and password only with `maskPassword=False`; `waiting` only while it waits for something, `open`
+    only where every client is let in although the domain has access control."""
 
     name: str
     state: DatabaseStates
@@ -184,7 +185,8 @@ class Database(TypedDict):
     databaseOptions: dict[str, str]
     waiting: NotRequired[list[BlockedItem]]
     dbUser: NotRequired[str]
-    dbPassword: NotRequired[str]
+    dbPassword: NotRequired[str | None]
+    open: NotRequired[bool]
 
 
 class DatabaseSet(Database):

@@ -100,8 +100,10 @@ def stamp(at: int) -> str:
 # Databases ---------------------------------------------------------------------------------------------------
 
 
-def database(state: State, database: Database, mask_password: bool = True) -> schemas.Database:
-    """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
+def database(state: State, database: Database, mask_password: bool = True, *, judged: bool = False) -> schemas.Database:
+    """A database; its password only for who asks for it, null where only its hash is kept; and what it waits for, in our own
+    words, while it does. `judged`: the domain has access control, so that it is said of a database that is open to everybody.
+    """
     placed = records.placing(state, database.name)
     shown: schemas.Database = {
         "name": database.name,
@@ -113,7 +115,11 @@ def database(state: State, database: Database, mask_password: bool = True) -> sc
     }
     if waiting := waiting_view(state, database.name):
         shown["waiting"] = waiting
-    return shown if mask_password else {**shown, "dbUser": database.dba_user, "dbPassword": database.dba_password}
+    if judged and database.access.open:
+        shown["open"] = True
+    if mask_password:
+        return shown
+    return {**shown, "dbUser": database.access.dba_user, "dbPassword": None if judged else database.access.dba_password}
 
 
 def plan(plan: Plan) -> schemas.StartPlan:

@@ -16,6 +16,7 @@ NOUNS_OF_FILE = {
     "programs": "run state stop",
     "nouns.archives": "archive archives storage-group storage-groups",
     "nouns.databases": "database database-options databases startplan",
+    "nouns.database_users": "database-access database-user database-users",
     "nouns.domain": "domain domain-state events waiting",
     "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
     "nouns.maintenance": "leader",
@@ -43,7 +44,7 @@ MORE = {
 
 VERB_WORDS = tuple(  # every first word of a command of two words
     (
-        "add backup cancel capture check create delete enforce get hotcopy log manager rebuild remove restart restore "
+        "add backup cancel capture check create delete enforce get hotcopy log manager rebuild remove restart restore rotate "
         "set show shutdown start switchover update "
     ).split()
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,7 +51,12 @@ VERBS = (
         (
             DB_NAME,
             Param("--dba-user", "text", "the database administrator's name", required=True),
-            Param("--dba-password", "any", "the database administrator's password", required=True),
+            Param(
+                "--dba-password",
+                "any",
+                "the database administrator's password; -: the first line of standard input; else DKV_DBA_PASSWORD",
+            ),
+            Param("--open", "switch", "let in every client, without a password, although there is access control", default=False),
             TE_SERVERS,
             Param("--capture-file", "text", "write the start plan to this file, and start nothing"),
             Param("--no-autostart", "switch", "create the database only, and start nothing", default=False),
@@ -156,11 +162,12 @@ def create(session: Session, bound: Bound) -> int:
     client = dialect(session, bound)
     body: Json = {
         "databaseDbaUser": bound["--dba-user"],
-        "databaseDbaPassword": bound["--dba-password"],
+        "databaseDbaPassword": _dba_password(session, bound),
         "teHosts": bound["--te-server-ids"] or [],
         "hostAssignments": _regions(client, bound),
         "smHosts": {},
         "defaultOptions": bound["--default-options"] or {},
+        **({"open": True} if bound["--open"] else {}),
     }
     plan = client.change("PUT", f"/databases/{quoted(bound['--db-name'])}", body, mayExist=False)
     say_ignored(session, bound["--default-options"])
@@ -170,6 +177,15 @@ def create(session: Session, bound: Bound) -> int:
         write_json(session, bound["--capture-file"], plan)
         return DONE
     return carry_out(session, client, plan or {"processes": []}, bound)
+
+
+def _dba_password(session: Session, bound: Bound) -> str:
+    """From the command line, as nuocmd has it; better from standard input or the environment. Raises Usage."""
+    given: str | None = bound["--dba-password"]
+    password = sys.stdin.readline().rstrip("\r\n") if given == "-" and sys.stdin else given
+    if password or (password := session.environ.get("DKV_DBA_PASSWORD")):
+        return password
+    raise Usage("The database administrator's password is required.", "Give --dba-password -, or set DKV_DBA_PASSWORD.")
 
 
 def _regions(client: DialectClient, bound: Bound) -> Json:

@@ -157,8 +157,8 @@ def connected(server: Json) -> str:
 
 
 def database_line(database: Json) -> str:
-    """`test [RUNNING]`."""
-    return f"{database['name']} [{database['state']}]"
+    """`test [RUNNING]`, and whether every client is let in although the domain has access control."""
+    return f"{database['name']} [{database['state']}]{', open' if database.get('open') else ''}"
 
 
 def archive_line(archive: Json, removed: bool = False) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dkv.constants import SLOTS
+from dkv.domain.access import DatabaseUser
 from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
+from dkv.domain.database_users import unfit_user
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
@@ -18,6 +20,7 @@ from dkv.domain.model import (
     TES_OF,
     TOMBSTONES_OF,
     Archive,
+    ClientAccess,
     Database,
     DatabaseState,
     EngineState,
@@ -53,16 +56,18 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     options = applied(command.options, {}, dict(command.default_options))
     if isinstance(options, Refused):
         return options
-    if refused := too_many_in_sync(options):
+    dba = _administrator(command)
+    if refused := too_many_in_sync(options) or (unfit_user(dba) if dba else None):
         return refused
+    if dba:
+        draft.put(dba)
     database = Database(
         command.name,
         command.uid,
         command.secret,
         options,
         created_at=command.now,
-        dba_user=command.dba_user,
-        dba_password=command.dba_password,
+        access=ClientAccess(command.open, command.dba_user, command.dba_password),
         default_options=merged((), command.default_options, True),
         major=known.major if known else 0,  # what was planned for the deleted one of that name must not fit this one
     )
@@ -76,6 +81,15 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         change=f"{source} -> {database.state}",
     )
     return _fill(draft, database, replace(command, groups=command.groups or groups))
+
+
+def _administrator(command: CreateDatabase) -> DatabaseUser | None:
+    """The database's first user, where its engines are to know it."""
+    if not command.hashed_dba_password:
+        return None
+    passwords = (command.hashed_dba_password,)
+    now = command.now
+    return DatabaseUser(command.name, command.dba_user, passwords, made_by=command.actor, made_at=now, changed_at=now)
 
 
 def _still_held(draft: Draft, name: str) -> Refused | None:
@@ -158,7 +172,8 @@ def _bad_slots(command: CreateDatabase) -> Refused | None:
 def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | None:
     same = known.name == command.name and known.default_options == merged((), command.default_options, True)
     options = applied(command.options, {}, dict(command.default_options))
-    if same and known.options == options and known.dba_user == command.dba_user and _same_topology(draft, command):
+    same = same and (known.access.open, known.access.dba_user) == (command.open, command.dba_user)
+    if same and known.options == options and _same_topology(draft, command):
         draft.answer.update(created=False)
         return None
     return no(
@@ -201,8 +216,8 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
         )
     if not deleted:
         draft.move_database(database, DatabaseState.TOMBSTONE)
-    for group in draft.groups_of(command.name):
-        draft.drop(group)
+    for thing in (*draft.groups_of(command.name), *draft.users_of(command.name)):
+        draft.drop(thing)
     if command.purge:
         for archive in [a for a in draft.archives_of(command.name) if not a.removed]:
             remove(draft, archive)

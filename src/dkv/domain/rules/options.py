@@ -5,6 +5,7 @@ from __future__ import annotations
 from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.model import evolve
 from dkv.domain.options import applied, effects, merged, too_many_in_sync
 from dkv.domain.refusals import living_database, stale_fact
 from dkv.domain.rules.processes import owned
@@ -46,9 +47,10 @@ def options_seen(draft: Draft, command: OptionsSeen) -> Refused | None:
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
-    if (process.append_fsync, process.max_memory) == (command.append_fsync, command.max_memory):
+    runs = evolve(process.runs, append_fsync=command.append_fsync, max_memory=command.max_memory)
+    if process.runs == runs:
         return stale_fact(f"that is known of process {process.start_id}")
-    process = draft.put_process(process, append_fsync=command.append_fsync, max_memory=command.max_memory)
+    process = draft.put_process(process, runs=runs)
     memory = command.max_memory or "its share"
     fsync = f", append-fsync {command.append_fsync}" if command.append_fsync else ""
     draft.note(

@@ -30,6 +30,7 @@ from dkv.domain.model import (
     ProcessRole,
     ProcessState,
     Requester,
+    RunsWith,
 )
 from dkv.domain.options import for_one_process
 from dkv.domain.phases import Assigned
@@ -332,8 +333,7 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
         pid=command.pid,
         port=port,
         loading_percent=100,
-        append_fsync=command.append_fsync,
-        max_memory=command.max_memory,
+        runs=RunsWith(command.append_fsync, command.max_memory, command.users),
     )
     if archive and was_started:
         draft.move_archive(archive, "launched")

@@ -55,7 +55,7 @@ class SimEngine:
         self.net = net
         self.machine = machine
         self.spec = spec
-        self.start_id, self.node_id, self.group = spec.start_id, spec.node_id, spec.group
+        self.start_id, self.node_id, self.group, self.users = spec.start_id, spec.node_id, spec.group, spec.users
         self.disk = disk
         self.pid, self.alive = pid, True
         self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk

@@ -21,6 +21,7 @@ from dkv.engine.contract import (
     EngineRefused,
     EngineSpec,
     EngineUnreachable,
+    EngineUsers,
     Identity,
     KeptDeletions,
     PeerNode,
@@ -424,6 +425,11 @@ class SimEngines:
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("set options", engine, lambda engine: _set(engine, max_memory, append_fsync))
+
+    async def set_users(self, start_id: int, users: EngineUsers) -> None:
+        """See the contract."""
+        for engine in self.machine.followers(start_id):
+            await self._ask_of("set users", engine, lambda engine: setattr(engine, "users", users))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""

@@ -113,7 +113,7 @@ def _look(engine: SimEngine) -> EngineSeen:
             paused=now < engine.waits_until,
             yields=leads and engine.paused_until - now >= 2.0,
         ),
-        options=EngineOptions(engine.max_memory, engine.append_fsync),
+        options=EngineOptions(engine.max_memory, engine.append_fsync, None if engine.loading else engine.users),
     )
 
 
