@@ -1,8 +1,10 @@
 """Compare: a benchmark of this tree beside an earlier commit, the same load in turns, so that both meet the same machine.
 
-`./dev bench compare NAME --before REV [--rounds N] [-- COUNTS...]` checks REV out below `.dkv/`, sets it up there, and
-runs `bench/NAME.py` of this tree alternately with this tree's package and with REV's. The program that measures is
-the same on both sides: only the managers, the command line and the engines they start differ. COUNTS go to NAME.
+`./dev bench compare NAME --before REV [--rounds N] [--own-programs] [-- COUNTS...]` checks REV out below `.dkv/`, sets
+it up there, and runs `bench/NAME.py` of this tree alternately with this tree's package and with REV's. The program that
+measures is the same on both sides: only the managers, the command line and the engines they start differ. COUNTS go to
+NAME. A REV whose package lacks names that this tree's programs import is measured with --own-programs: each side runs
+the benchmark of its own tree, and what both record under the same names is compared.
 """
 
 from __future__ import annotations
@@ -58,6 +60,11 @@ MEASURES: Mapping[str, Mapping[str, Values]] = {
         for name in ("decide StartProcess", "decide LoadingProgressed", "tick", "plan", "encode a commit", "decode a watch")
         for size in (1_000, 10_000)
     },
+    "domain": {
+        "start of a database, ms": values("start", "ms"),
+        "dkv show domain, 20 processes, ms": values("look", "ms", program="dkv", processes=20),
+        "dkv show domain, 1,000 processes, ms": values("look", "ms", program="dkv", processes=1_000),
+    },
     "idle": {
         "processor time of an idle manager, % of a core": values("idle", "percent"),
         "memory of a manager, MB": values("idle", "memory_mb"),
@@ -71,11 +78,11 @@ def main() -> None:
     wish = arguments()
     recorder = Recorder(f"compare-{wish.name}", False, vars(wish))
     before = checkout(wish.before)
-    programs = {NOW: ROOT / ".venv/bin/python", BEFORE: before / ".venv/bin/python"}
+    trees = {NOW: ROOT, BEFORE: before}
     for number in range(wish.rounds):
         for side in (NOW, BEFORE) if number % 2 else (BEFORE, NOW):
             say(f"round {number + 1} of {wish.rounds}: {side}")
-            for line in measured(programs[side], wish.name, wish.counts):
+            for line in measured(trees[side], trees[side] if wish.own_programs else ROOT, wish.name, wish.counts):
                 recorder.add(str(line["kind"]), compared=side, round=number, **{k: v for k, v in line.items() if k != "kind"})
     recorder.finish(tables)
 
@@ -86,6 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("name", choices=sorted(MEASURES))
     parser.add_argument("--before", required=True, metavar="REV", help="the commit to stand beside")
     parser.add_argument("--rounds", type=int, default=4, help="turns of each side [4]")
+    parser.add_argument("--own-programs", action="store_true", help="each side runs its own tree's benchmark")
     words, counts = split_at_dashes(sys.argv[1:])
     return parser.parse_args(words, argparse.Namespace(counts=counts))
 
@@ -106,11 +114,12 @@ def checkout(revision: str) -> Path:
     return tree
 
 
-def measured(python: Path, name: str, counts: Sequence[str]) -> list[Raw]:
-    """The raw lines of one run of a benchmark with that interpreter's package. Raises CalledProcessError."""
-    known = set(RESULTS.glob(f"{name}-*.jsonl"))
-    run(str(python), str(ROOT / "bench" / f"{name}.py"), *counts)
-    (path,) = set(RESULTS.glob(f"{name}-*.jsonl")) - known
+def measured(tree: Path, measuring: Path, name: str, counts: Sequence[str]) -> list[Raw]:
+    """The raw lines of one run of the benchmark of `measuring` with the package of `tree`. Raises CalledProcessError."""
+    results = measuring / RESULTS.relative_to(ROOT)
+    known = set(results.glob(f"{name}-*.jsonl"))
+    run(str(tree / ".venv/bin/python"), str(measuring / "bench" / f"{name}.py"), *counts)
+    (path,) = set(results.glob(f"{name}-*.jsonl")) - known
     lines = read(path)
     for left in (path, path.with_suffix(".svg")):
         left.unlink(missing_ok=True)  # its lines are in this comparison's own raw file
