@@ -84,6 +84,12 @@ VERBS = (
     ),
     Cmdlet("logout", "Forgets the credentials that login kept.", "login:logout", alone=True),
     Cmdlet(
+        "status",
+        "Shows the whole domain on one screen; the exit code is 0 only if nothing waits.",
+        "status:status",
+        (MANAGERS, OUTPUT),
+    ),
+    Cmdlet(
         "shell",
         "Runs cmdlets and verbs line by line, with history and completion.",
         "programs:shell",

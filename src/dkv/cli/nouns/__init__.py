@@ -49,7 +49,7 @@ VERB_WORDS = tuple(  # every first word of a command of two words
     ).split()
 )
 
-PROGRAMS = ("login", "logout", "playground", "shell")
+PROGRAMS = ("login", "logout", "playground", "shell", "status")
 """Commands of one word."""
 
 
