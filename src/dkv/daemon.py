@@ -31,7 +31,7 @@ from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import create_app
-from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
+from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing, StreamLimits
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import Endpoint, Request
 from dkv.config import Settings
@@ -291,8 +291,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
     return ManagerContext(
         submitter=DomainAccess(manager),
         event_log=store,
-        streams=within.streams,
-        streams_each=within.streams_each,
+        streams=StreamLimits(most=within.streams, each=within.streams_each),
         peers=Peers(
             fetch=others.fetch, order=others.order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.lease_ages
         ),
@@ -315,9 +314,23 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
         uid=server.uid,
         address=server.host,
         port=server.port,
+        signing=signing_of(manager, settings),
         options=options_of(settings),
         version=version("dkv"),
     )
+
+
+def signing_of(manager: Manager, settings: Settings) -> Signing | None:
+    """What this manager signs with; None without access control."""
+    if manager.certificates is None:
+        return None
+    return Signing(certificates=manager.certificates, state=state_location(settings.state))
+
+
+def state_location(state: str) -> str:
+    """The setting of the state as it is right from any directory."""
+    kind, _, path = state.partition(":")
+    return f"{kind}:{Path(path).absolute()}" if kind == "sqlite" else state
 
 
 def engine_id(state: State, process: Process) -> str:

@@ -48,6 +48,8 @@ KINDS: dict[str, Kind] = {
     "usePorts": Kind("cluster port {clusterPort}, client port {clientPort}", ("clusterPort", "clientPort")),
     "createDatabaseUser": Kind("create a user of store {store}", ("store",)),
     "dropOldPassword": Kind("drop the old password of user {user} of store {store}", ("store", "user")),
+    "createJoinToken": Kind("make a join token"),
+    "rotateWithout": Kind("change the authority without server {server}", ("server",)),
     "showCredentials": Kind("send a token (Bearer) or a user's name and password (Basic)"),
     "force": Kind("force"),
     "allowDataLoss": Kind("allowDataLoss and a reason"),

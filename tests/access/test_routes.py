@@ -189,7 +189,7 @@ async def test_without_credentials_only_what_is_open_is_answered(at: Guarded) ->
     for method, template in sorted(described() | HIDDEN):
         answer = await at.ask(method, example(template), body={} if method != "GET" else None)
         if ROUTES[template][method] is Right.OPEN:
-            assert answer.status_code == 200, template
+            assert answer.status_code == (409 if template == "/admin/v1/join" else 200), template  # which wants a token
         else:
             no_credentials(answer, "no credentials")
     for path in ("/nothing", "/api/1/nothing", "/", "/admin/v1/stores/", "//admin/v1/stores"):

@@ -6,13 +6,18 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from dkv.access.certificate_files import CertificateFiles
+from dkv.access.certificates import reachable
+from dkv.access.domain_key import KeyFiles
 from dkv.api.app import Api, create_app
-from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
+from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing
 from dkv.api.description import describe
+from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
@@ -39,11 +44,24 @@ class World:
         self.logs: list[LogFile] = []
         self.stopped: list[str] = []  # managers that were ordered to end
         self.ready = ""
+        self.certificates: dict[str, Certificates] = {}
+        self.errors: list[str] = []
         self.submitter = self._submitter()
         self.apps = self._apps()
 
     def _apps(self) -> dict[str, Api]:
         return {name: create_app(self.context(name)) for name in HOSTS}
+
+    async def certify(self, root: Path) -> None:
+        """Each manager has its certificate, as with access control; their files are below `root`."""
+        for server, host in HOSTS.items():
+            files = CertificateFiles(root / server)
+            places = CertificatePlaces(
+                files, KeyFiles(root / server / "domain.key", root / "state-key"), reachable(f"uid-of-{server}", host)
+            )
+            self.certificates[server] = Certificates(self.submitter, places, lambda: self.now, self.errors.append)
+            await self.certificates[server].begin((await self.state()).uid)
+        self.apps = self._apps()
 
     def _submitter(self) -> Submitter:
         return Submitter(self.store, lambda: self.now, self.new_id)
@@ -52,6 +70,7 @@ class World:
         return f"{next(self.numbers):032x}"
 
     def context(self, server: str) -> ManagerContext:
+        certificates = self.certificates.get(server)
         return ManagerContext(
             submitter=Doubtful(self),
             event_log=self.store,
@@ -76,6 +95,7 @@ class World:
             uid=f"uid-of-{server}",
             address=HOSTS[server],
             port=PORT,
+            signing=Signing(certificates=certificates, state="sqlite:/state/domain.sqlite") if certificates else None,
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
             stop=lambda: self.stopped.append(server),
         )

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from dkv.access import crypto
 from dkv.domain.commands import (
     ArchiveRetired,
+    AuthorityFounded,
+    CertificateKept,
     CleanStopReached,
     Command,
     CopyBroke,
@@ -74,6 +79,7 @@ from tests.api.world import HOSTS, PORT, World, orders
 STORE = "OrdersStore"
 GROUP = "UNPARTITIONED"
 HISTORY = "a" * 40
+NINETY_DAYS = 90 * 86_400_000
 
 
 class Life:
@@ -417,6 +423,31 @@ class Life:
         await self.ask("DELETE", f"/{STORE}/users/ada", 200)
         await self.ask("POST", f"/{STORE}/access", 200, json={"open": True})
 
+    async def certified(self) -> None:
+        """The managers have certificates; the authority is changed, and a server is admitted with a join token."""
+        with tempfile.TemporaryDirectory() as root:
+            await self.world.certify(Path(root))
+            await self.submit(AuthorityFounded(owner="u1", certificate="of a database", key="sealed"))
+            async with self.world.at("s1") as client:
+                await self._rotated(client)
+                made = await client.post("/admin/v1/join-tokens", json={})
+                assert made.status_code == 201, made.text
+                _, _, token, secret, _ = made.json()["secret"].split(".")
+                joining = {"token": token, "secret": secret, "serverId": "s9", "uid": "9" * 32, "host": "127.0.0.19"}
+                admitted = await client.post("/admin/v1/join", json=joining | {"request": crypto.new_request(crypto.new_key())})
+                assert admitted.status_code == 200, admitted.text
+                gone = await client.delete(f"/admin/v1/join-tokens/{token}")
+                assert gone.status_code == 200, gone.text
+        self.states.append(await self.world.state())
+
+    async def _rotated(self, client: httpx.AsyncClient) -> None:
+        changed = await client.post("/admin/v1/ca/rotation", json={})
+        assert changed.status_code == 202 and changed.json()["waitsFor"] == ["s1", "s2"], changed.text
+        for number in (1, 2):
+            for server in ("s1", "s2"):
+                kept = CertificateKept(server_id=server, uid=f"uid-of-{server}", until=NINETY_DAYS, number=number)
+                await self.submit(kept)
+
     async def lived(self) -> None:
         """All chapters in their order."""
         await self.servers_come()
@@ -435,6 +466,7 @@ class Life:
         await self.another_is_described()
         await self.server_given_up()
         await self.a_program_gets_in()
+        await self.certified()
         await self.enforced()
         await self.stopped_and_deleted()
         await self.restored()

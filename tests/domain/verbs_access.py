@@ -85,3 +85,56 @@ def _users_seen(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.UsersSeen(
         now=runner.world.now, server_id=process.server_id, start_id=process.start_id, users=digest, altered=altered
     )
+
+
+@verb("certificate")
+def _certificate_kept(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`certificate A 0`: A's manager uses a certificate and does what phase 0 asks for; `until=` its end, `uid=`."""
+    server, number = line.words
+    known = runner.world.state.servers.get(server)
+    uid = line.options.get("uid", known.uid if known else "")
+    until = line.number("until", 90)
+    return c.CertificateKept(now=runner.world.now, server_id=server, uid=uid, until=until, number=int(number))
+
+
+@verb("rotate")
+def _rotate_authority(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`rotate managers second`: change the authority for `second`; `without=` servers."""
+    owner, certificate = line.words
+    without = tuple(line.options["without"].split(",")) if "without" in line.options else ()
+    return c.RotateAuthority(
+        now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}", without=without
+    )
+
+
+@verb("join-token")
+def _create_join_token(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`join-token 1`: the join token 00000001 with the secret a; `lasts=` ms, `uses=`, `pin=` a digit."""
+    return c.CreateJoinToken(
+        now=runner.world.now,
+        token_id=f"{line.words[0]:0>8}",
+        hashed_secret="a" * 64,
+        pin=line.options.get("pin", "1") * 64,
+        uses=line.number("uses", 1),
+        lasts=line.number("lasts", 3_600_000),
+    )
+
+
+@verb("delete-join-token")
+def _delete_join_token(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.DeleteJoinToken(now=runner.world.now, token_id=f"{line.words[0]:0>8}")
+
+
+@verb("admit")
+def _admit_server(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`admit 1 D`: server D shows join token 1; `secret=` a digit, `uid=`, `key=`, `pin=` a digit."""
+    token, server = line.words
+    return c.AdmitServer(
+        now=runner.world.now,
+        token_id=f"{token:0>8}",
+        hashed_secret=line.options.get("secret", "a") * 64,
+        pin=line.options.get("pin", "1") * 64,
+        server_id=server,
+        uid=line.options.get("uid", f"u{server}"),
+        public_key=line.options.get("key", f"key of {server}"),
+    )

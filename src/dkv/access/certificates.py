@@ -15,16 +15,15 @@ from dkv.access import crypto
 from dkv.access.crypto import KeyPair, Malformed, Names
 from dkv.access.moments import moment
 from dkv.address import is_address
+from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 
-DAY = 86_400_000  # ms
 BACKDATED = 300_000  # ms: clocks of two machines differ
 AUTHORITY_DAYS = 3_650
 LEAF_DAYS = 90
 RENEW_AFTER_DAYS = 60
 JITTER = 3 * DAY  # ms a renewal may be later, so that not all servers renew at once
-WARN_BEFORE = 29 * DAY  # ms before its end a leaf that should have been renewed is worth a warning
 AGAIN = "The manager of a living server renews its certificate by itself: look at its log and at its clock."
 
 

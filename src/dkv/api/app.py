@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from dkv.api import (
     access,
+    authority,
     database_users,
     description,
     docs,
@@ -34,7 +35,21 @@ from dkv.api.problems import known_parameters, plain_body
 from dkv.api.streams import Streams
 
 VERSION = "1"
-NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, tokens, database_users, plan, docs, description)
+NATIVE = (
+    authority,
+    stores,
+    maintenance,
+    metrics,
+    events,
+    status,
+    recovery,
+    hotcopies,
+    tokens,
+    database_users,
+    plan,
+    docs,
+    description,
+)
 
 
 class Api:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from dkv.control.certificates import Certificates
 from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
@@ -97,6 +98,22 @@ class LocalMachine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamLimits:
+    """How many event streams a manager serves at once, and how many of them to one address."""
+
+    most: int = 64
+    each: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signing:
+    """What a manager signs certificates with, and what it tells a server that joins: where the domain's state is."""
+
+    certificates: Certificates
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ManagerContext:
     """One manager, as its API sees it."""
 
@@ -112,8 +129,8 @@ class ManagerContext:
     uid: str  # of this server's data directory
     address: str  # the bound host
     port: int
-    streams: int = 64  # event streams at once
-    streams_each: int = 32  # of them to one address
+    streams: StreamLimits = StreamLimits()
+    signing: Signing | None = None  # None without access control
     options: DatabaseOptions = DatabaseOptions()  # what a new store gets unless its body says else
     version: str = "dkv"  # of this program
     dry_run: bool = False  # a plan: nothing is committed, nothing to wait for

@@ -27,6 +27,8 @@ router = Router(prefix="/admin/v1", tags=["plans"])
 PLANNABLE = re.compile(
     r"/admin/v1/stores(/.*)?"
     r"|/admin/v1/tokens/[^/]+"
+    r"|/admin/v1/join-tokens(/[^/]+)?"
+    r"|/admin/v1/ca/rotation"
     r"|/api/1/(archives|processes|kvstore|regions|policies)(/.*)?"
     r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|hotCopy|hotCopySimple|storageGroups/[^/]+))?"
     r"|/api/1/databases/cancelHotCopy"

@@ -49,6 +49,11 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/stores/{name}/access": {"POST": USERS},
     "/admin/v1/stores/{name}/hot-copies": {"GET": READ, "POST": OPERATE},
     "/admin/v1/stores/{name}/hot-copies/{copy_id}": {"GET": READ, "DELETE": OPERATE},
+    "/admin/v1/ca": {"GET": OPEN},
+    "/admin/v1/ca/rotation": {"POST": AUTHORITY},
+    "/admin/v1/join": {"POST": OPEN},  # a join token is shown in its body
+    "/admin/v1/join-tokens": {"GET": AUTHORITY, "POST": AUTHORITY},
+    "/admin/v1/join-tokens/{token_id}": {"DELETE": AUTHORITY},
     "/admin/v1/tokens": {"GET": USERS, "POST": USERS},
     "/admin/v1/tokens/{token_id}": {"DELETE": USERS},
     "/api/1/peers": {"GET": READ},

@@ -16,7 +16,7 @@ async def domain(context: Context) -> schemas.Domain:
     """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
     view = context.view
     leader = await context.manager.peers.leader_server()
-    return views.domain_view(view.state, view.revision, leader, context.manager.server_id)
+    return views.domain_view(view.state, view.revision, leader, context.manager.server_id, context.manager.clock())
 
 
 @router.get("/admin/v1/processes")
@@ -38,7 +38,7 @@ async def tombstones(context: Context, store: str | None = None) -> schemas.Tomb
 async def waiting_for(context: Context, store: str | None = None) -> schemas.Waiting:
     """Everything that waits, whole domain or one store: for whom, since when, why, and what helps."""
     state = context.state
-    return {"waiting": waiting_view(state, store)}
+    return {"waiting": waiting_view(state, store, context.manager.clock())}
 
 
 @router.get("/admin/v1/identity")

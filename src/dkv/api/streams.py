@@ -37,7 +37,7 @@ class Streams:
 
     def answer(self, peer: str, content: AsyncIterator[str]) -> StreamingResponse:
         """A stream to that address, counted until it ends. Raises Refusal where there are too many."""
-        if self._open[peer] >= self._manager.streams_each or self._open.total() >= self._manager.streams:
+        if self._open[peer] >= self._manager.streams.each or self._open.total() >= self._manager.streams.most:
             open_streams = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
             raise refuse(
                 "too_many_streams",

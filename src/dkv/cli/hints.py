@@ -47,6 +47,8 @@ VERBS = {
     "rebuildState": "dkv rebuild state --state {state} --data-dir DIRECTORY",
     "createDatabaseUser": "dkv create database-user --db-name {store} --name USER",
     "dropOldPassword": "dkv rotate database-user --db-name {store} --name {user} --drop-old",
+    "createJoinToken": "dkv create join-token",
+    "rotateWithout": "dkv rotate ca --without {server}",
     "showCredentials": "use dkv login or DKV_TOKEN",
     "useStore": "--db-name {store}",
     "useGroup": "--group {group}",

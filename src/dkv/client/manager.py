@@ -169,6 +169,26 @@ class ManagerClient:
         """Have no manager take a token any more."""
         self.change("DELETE", f"/tokens/{quoted(token_id)}")
 
+    def authority(self) -> schemas.Authority:
+        """The authority of the domain's managers."""
+        return cast("schemas.Authority", self.read("/ca"))
+
+    def rotate_authority(self, without: Sequence[str]) -> schemas.Authority:
+        """Begin to change it, or leave servers that are away out of the change."""
+        return cast("schemas.Authority", self.change("POST", "/ca/rotation", {"without": list(without)}))
+
+    def join_tokens(self) -> list[schemas.JoinToken]:
+        """Every join token; those that were used or expired too."""
+        return cast("schemas.JoinTokens", self.read("/join-tokens"))["joinTokens"]
+
+    def create_join_token(self, body: Json) -> schemas.JoinTokenMade:
+        """Make a join token; its `secret` is in this answer and nowhere else."""
+        return cast("schemas.JoinTokenMade", self.change("POST", "/join-tokens", body))
+
+    def delete_join_token(self, token_id: str) -> None:
+        """Have no manager take a join token any more."""
+        self.change("DELETE", f"/join-tokens/{quoted(token_id)}")
+
     # -- carrying -----------------------------------------------------------------------------------------------
 
     def read(self, path: str, **query: object) -> Json:

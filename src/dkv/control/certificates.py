@@ -11,16 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dkv.access import certificates
+from dkv.access import certificates, crypto
 from dkv.access.certificate_files import CertificateFiles
 from dkv.access.certificates import Owner, Reachable
 from dkv.access.crypto import KeyPair, Malformed, WrongKey
 from dkv.access.domain_key import DomainKey, KeyFiles
 from dkv.control.submit import Submitter
+from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority
-from dkv.domain.commands import AuthorityFounded
+from dkv.domain.commands import AuthorityFounded, CertificateKept
 from dkv.domain.model import State
 from dkv.errors import HintedError
+from dkv.store.contract import StoreError
 
 LOOK_EVERY = 600.0  # s, between two looks at the wall clock
 RETRY_EVERY = 30.0  # s, after something failed
@@ -61,7 +63,12 @@ class Certificates:
         self._followers: list[Callable[[], None]] = []
         self._key: DomainKey | None = None
         self._news = asyncio.Event()
-        self.failing = ""  # why the newest look changed nothing, as a clause
+        self._kept: Authority | None = None  # for which the files are as they should be
+        self._unused = False  # the files changed, and not all followers have loaded them
+        self._because = ""  # why this manager made its leaf
+        self._reported = False
+        self._looked_at = 0  # wall clock
+        self.failing = ""  # why the newest look did not get through, as a clause
 
     @property
     def domain_key(self) -> DomainKey:
@@ -96,9 +103,9 @@ class Certificates:
         """The domain's authority. One commit decides which it is, if several managers found one."""
         state = (await self._submitter.view()).state
         if MANAGERS not in state.authorities:
-            made = certificates.new_authority(self._owner, self._wall())
-            sealed = self._keys.first().seal(authority_label(MANAGERS), made.key)
-            command = AuthorityFounded(actor="manager", owner=MANAGERS, certificate=made.certificate, key=sealed)
+            self._key = self._keys.first()
+            made = self.new_authority(self._owner, MANAGERS)
+            command = AuthorityFounded(actor="manager", owner=MANAGERS, certificate=made.certificate, key=made.key)
             await self._submitter.submit(command)
             state = (await self._submitter.view()).state
         return state.authorities[MANAGERS]
@@ -116,29 +123,66 @@ class Certificates:
             "Put the file back from a manager of this domain, or from a backup.",
         )
 
+    # For others -------------------------------------------------------------------------------------------------------
+
+    def new_authority(self, owner: Owner, label: str) -> KeyPair:
+        """A new authority of an owner, its key sealed under the label."""
+        made = certificates.new_authority(owner, self._wall())
+        return KeyPair(made.certificate, self.domain_key.seal(authority_label(label), made.key))
+
+    def leaf_for(self, authority: Authority, server: Reachable, request: str) -> str:
+        """A leaf for the key of another server's request. Raises Malformed."""
+        key = self.domain_key.unseal(authority_label(authority.owner), authority.key)
+        return certificates.sign_leaf(KeyPair(authority.current, key), self._owner, server, request, self._wall())
+
     # One look ---------------------------------------------------------------------------------------------------------
 
+    async def look(self, state: State) -> None:
+        """Follow the domain's authority, renew what is due, and report it. What fails is tried again later. Raises StoreError."""
+        authority = state.authorities.get(MANAGERS)
+        if authority is None or not self._is_due(authority):
+            return
+        self._looked_at = self._wall()
+        try:
+            self._keep(authority)
+        except (OSError, Malformed, WrongKey) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            if why != self.failing:
+                self._on_error(why)
+            self.failing = why
+            return
+        self.failing = ""
+        await self._report(state, authority)
+
+    def _is_due(self, authority: Authority) -> bool:
+        """Whether to look at the files: something changed, or the wall clock did by enough."""
+        pause = RETRY_EVERY if self.failing else LOOK_EVERY
+        return authority != self._kept or not self._reported or not 0 <= self._wall() - self._looked_at < pause * 1000
+
     def _keep(self, authority: Authority) -> None:
-        """Have the bundle and a leaf as the authority is now. Raises OSError, Malformed, WrongKey."""
-        changed = False
+        """Have the bundle and a leaf as the authority is now, and have them used. Raises OSError, Malformed, WrongKey."""
         if self._files.trusted() != authority.bundle:
             self._files.write_bundle(authority.bundle)
-            changed = True
-        if self._due(authority):
+            self._unused = True
+        if why := self._why_anew(authority):
             self._files.write_pair(self._new_leaf(authority))
-            changed = True
-        if changed or self.failing:
+            self._because = why
+            self._unused = True
+        if self._unused:
             for follower in self._followers:
                 follower()
+            self._unused = False
+        self._kept = authority
 
-    def _due(self, authority: Authority) -> str:
+    def _why_anew(self, authority: Authority) -> str:
         """Why the leaf has to be made anew, as a clause; empty while it need not be."""
         pair, now = self._files.pair(), self._wall()
         if pair is None:
-            return "there is none"
-        if refused := certificates.judge_own(pair, authority.current, now):
-            return refused.message
-        return certificates.must_renew(pair.certificate, authority.current, self._server, now, self._jitter)
+            return "it had none"
+        if why := certificates.must_renew(pair.certificate, authority.current, self._server, now, self._jitter):
+            return why
+        refused = certificates.judge_own(pair, authority.current, now)
+        return f"the one it had could not be used: {refused.message}" if refused else ""
 
     def _new_leaf(self, authority: Authority) -> KeyPair:
         key = self.domain_key.unseal(authority_label(MANAGERS), authority.key)
@@ -147,20 +191,27 @@ class Certificates:
             raise Malformed(refused.message)
         return pair
 
-    async def look(self, state: State) -> None:
-        """Renew what is due, and follow the domain's authority. What fails is tried again at the next look."""
-        authority = state.authorities.get(MANAGERS)
-        if authority is None:
+    async def _report(self, state: State, authority: Authority) -> None:
+        """Have the state say what this manager uses, once it knows the server. Raises StoreError."""
+        server = next((server for server in state.servers.values() if server.uid == self._server.server_uid), None)
+        pair = self._files.pair()
+        self._reported = False
+        if server is None or pair is None:
             return
-        try:
-            self._keep(authority)
-        except (OSError, Malformed, WrongKey) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            if why != self.failing:
-                self._on_error(why)
-            self.failing = why
-        else:
-            self.failing = ""
+        until = crypto.read(pair.certificate).not_after
+        waited_for = server.uid in rotation.missing(authority, [server.uid])
+        if server.certificate_until != until or waited_for:
+            await self._submitter.submit(
+                CertificateKept(
+                    actor="manager",
+                    server_id=server.server_id,
+                    uid=server.uid,
+                    until=until,
+                    number=authority.number,
+                    because=self._because,
+                )
+            )
+        self._reported = True
 
     def notice(self) -> None:
         """A newer view is at hand, in which the authority may have changed."""
@@ -171,8 +222,9 @@ class Certificates:
         while True:
             state = known()
             if state is not None:
-                await self.look(state)
+                with suppress(StoreError):
+                    await self.look(state)
             with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_EVERY if self.failing else LOOK_EVERY):
+                async with asyncio.timeout(LOOK_EVERY if self._reported else RETRY_EVERY):
                     await self._news.wait()
             self._news.clear()

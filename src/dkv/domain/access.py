@@ -87,15 +87,25 @@ class Joined:
 
 @dataclass(frozen=True)
 class JoinToken:
-    """A secret with which so many new servers may join."""
+    """A secret with which so many new servers may join. `pin` is the SHA-256 of the authority that it was made for."""
 
     token_id: str
     hashed_secret: str
+    pin: str = ""
     uses: int = 1
     used_by: tuple[Joined, ...] = ()
     made_by: str = ""
     made_at: int = 0
     expires_at: int = 0
+
+
+@dataclass(frozen=True)
+class Departed:
+    """A server that was deleted: its certificates are refused, and its data directory is not taken back without a join token."""
+
+    uid: str
+    server_id: str
+    at: int = 0
 
 
 MANAGERS = "managers"
@@ -122,6 +132,8 @@ class Authority:
     phase: RotationPhase = RotationPhase.DONE
     other: str = ""  # PREPARED: the next one; SWITCHED: the former one
     other_key: str = ""
+    former: str = ""  # the one before, which nothing believes any more
+    number: int = 0  # of the phase: how many there were before it
     reported: tuple[str, ...] = ()
     without: tuple[str, ...] = ()  # uids of servers that an operator said not to wait for
     phase_at: int = 0  # when the phase began, to be shown

@@ -6,12 +6,12 @@ import hmac
 from collections.abc import Collection, Iterable, Mapping
 
 from dkv.domain.access import Joined, JoinToken, Role
+from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import nearest, no
 from dkv.domain.rights import BUILT_IN, GIVEN
 
 MINUTE = 60_000
-DAY = 86_400_000
 SHORTEST = 1_000  # ms a token lives at least
 LONGEST = 100 * 366 * DAY  # and at most
 TOKEN_LIVES = 90 * DAY  # unless asked otherwise

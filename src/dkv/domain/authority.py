@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from dkv.domain.access import Authority, RotationPhase
+from dkv.domain.access import MANAGERS, Authority, RotationPhase
 from dkv.domain.decision import Refused
+from dkv.domain.model import Reader
 from dkv.domain.refusals import no
 from dkv.hints import action
 
@@ -26,12 +27,15 @@ def prepare(authority: Authority, following: str, key: str, now: int) -> Authori
             action("showWaiting"),
             ".",
         )
-    return replace(authority, other=following, other_key=key, phase=RotationPhase.PREPARED, phase_at=now)
+    phase = RotationPhase.PREPARED
+    return replace(authority, other=following, other_key=key, phase=phase, phase_at=now, number=authority.number + 1)
 
 
-def report(authority: Authority, server_uid: str, phase: RotationPhase) -> Authority:
-    """A server trusts or shows what that phase asks for. A report of another phase is out of date and changes nothing."""
-    if phase is not authority.phase or phase is RotationPhase.DONE or server_uid in authority.reported:
+def report(authority: Authority, server_uid: str, number: int) -> Authority:
+    """A server trusts or shows what the phase of that number asks for. A report of another phase is out of date and changes
+    nothing.
+    """
+    if number != authority.number or authority.phase is RotationPhase.DONE or server_uid in authority.reported:
         return authority
     return replace(authority, reported=(*authority.reported, server_uid))
 
@@ -47,15 +51,20 @@ def advance(authority: Authority, servers: Collection[str], now: int) -> Authori
     """The next phase, if no server is missing; else the same."""
     if authority.phase is RotationPhase.DONE or missing(authority, servers):
         return authority
+    following = replace(authority, reported=(), number=authority.number + 1, phase_at=now)
     if authority.phase is RotationPhase.PREPARED:
         return replace(
-            authority,
+            following,
             current=authority.other,
             key=authority.other_key,
             phase=RotationPhase.SWITCHED,
             other=authority.current,
             other_key=authority.key,
-            reported=(),
-            phase_at=now,
         )
-    return Authority(authority.owner, authority.current, authority.key, phase_at=now)
+    return replace(following, phase=RotationPhase.DONE, other="", other_key="", former=authority.other, without=())
+
+
+def subject_of(reader: Reader, owner: str) -> str:
+    """How events name an authority."""
+    name = next((database.name for database in reader.databases.values() if database.uid == owner), owner)
+    return f"authority of {'the managers' if owner == MANAGERS else f'database {name}'}"

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from dkv.domain import authority as rotation
 from dkv.domain import operations
+from dkv.domain.access import Authority, RotationPhase
 from dkv.domain.actions import start_instance
+from dkv.domain.authority import subject_of
+from dkv.domain.constants import CERTIFICATE_WARNING, DAY
 from dkv.domain.database_users import ALTERED, lacks_users
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
@@ -40,8 +44,8 @@ DISK_FULL = "disk full"  # engine contract, Cause
 
 @dataclass(frozen=True)
 class BlockedItem:
-    """One thing that waits. `kind` is domain, server, database, group, archive, process, option or users; `since` is None if not
-    known.     `blocks`: clients' writes are refused, or wait, for as long as it does.
+    """One thing that waits. `kind` is domain, authority, server, database, group, archive, process, option or users; `since` is
+    None if it is not known. `blocks`: clients' writes are refused, or wait, for as long as it does.
     """
 
     kind: str
@@ -54,9 +58,12 @@ class BlockedItem:
     blocks: bool = False
 
 
-def blocked(state: State, database: str | None = None) -> list[BlockedItem]:
-    """All that waits, or what waits in one database and the servers it needs."""
+def blocked(state: State, database: str | None = None, now: int = 0) -> list[BlockedItem]:
+    """All that waits, or what waits in one database and the servers it needs. `now`: wall clock, ms; 0: not known."""
     items = list(_unwritten(state, database))
+    if database is None:
+        items += [item for authority in state.authorities.values() for item in _rotation(state, authority)]
+        items += [item for server in state.servers.values() for item in _certificate(server, now)]
     items += [item for server in state.servers.values() for item in _server(state, server, database)]
     for known in sorted(state.databases.values(), key=lambda d: d.name):
         if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
@@ -112,6 +119,53 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
                 now.hint,
                 blocks=True,
             )
+
+
+# Certificates -------------------------------------------------------------------------------------------------------
+
+
+def _rotation(state: State, authority: Authority) -> Iterator[BlockedItem]:
+    """An authority is being changed: for which servers that waits."""
+    servers = {server.uid: server for server in state.servers.values()}
+    missing = [servers[uid] for uid in rotation.missing(authority, servers)]
+    away = sorted(server.server_id for server in missing if not server.alive)
+    cure = (
+        hint(f"Start the manager of server {away[0]}; or go on: ", action("rotateWithout", server=away[0]), ".") if away else None
+    )
+    if missing:
+        yield BlockedItem(
+            "authority",
+            subject_of(state, authority.owner),
+            "",
+            ", ".join(f"the manager of {server_id}" for server_id in sorted(server.server_id for server in missing)),
+            authority.phase_at or None,
+            f"it is being changed ({authority.phase.value}): {DUTIES[authority.phase]}",
+            cure or hint(f"Look at the log of the manager of {min(server.server_id for server in missing)}."),
+        )
+
+
+DUTIES = {
+    RotationPhase.PREPARED: "every server has to trust the new one",
+    RotationPhase.SWITCHED: "every server has to use a certificate of the new one",
+}
+
+
+def _certificate(server: Server, now: int) -> Iterator[BlockedItem]:
+    """A manager that should have renewed its certificate. One that is away renews it when it starts."""
+    left = server.certificate_until - now
+    if not server.alive or not server.certificate_until or not now or left > CERTIFICATE_WARNING:
+        return
+    days = left // DAY
+    when = f"ends in {days} days" if left > 0 else f"ended {-days} days ago"
+    yield BlockedItem(
+        "server",
+        f"server {server.server_id}",
+        "",
+        f"the manager of {server.server_id}",
+        None,
+        f"its certificate {when} and was not renewed",
+        hint(f"Look at the log of the manager of {server.server_id}, at its disk and at its clock."),
+    )
 
 
 # Servers and databases ---------------------------------------------------------------------------------------------

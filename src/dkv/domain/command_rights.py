@@ -25,6 +25,10 @@ _ORDERS: Mapping[type[Command], Right] = {
     c.DropUserPassword: Right.USERS,
     c.DeleteDatabaseUser: Right.USERS,
     c.SetDatabaseAccess: Right.USERS,
+    c.CreateJoinToken: Right.AUTHORITY,
+    c.DeleteJoinToken: Right.AUTHORITY,
+    c.AdmitServer: Right.OPEN,  # the join token in it is judged by its rule
+    c.RotateAuthority: Right.AUTHORITY,
     c.RemoveServer: Right.OPERATE,
     c.RemoveServerState: Right.OPERATE,
     c.BringBackArchive: Right.OPERATE,

@@ -829,6 +829,58 @@ class UsersSeen(ManagerFact):
     altered: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class CertificateKept(ManagerFact):
+    """A manager uses a leaf that ends at `until` (wall clock, ms), and does what the phase of that number asks for."""
+
+    uid: str
+    until: int
+    number: int
+    because: str = ""  # why the leaf was made
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotateAuthority(Command):
+    """Change an owner's authority for this one, whose key is sealed. `without`: ids of servers that are away, for which it
+    does not wait; while one is under way already, that is all that is asked for.
+    """
+
+    owner: str
+    certificate: str
+    key: str
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateJoinToken(Command):
+    """A token with which new servers may join, for `lasts` ms. `pin` is the SHA-256 of the authority that it pins."""
+
+    token_id: str
+    hashed_secret: str
+    pin: str
+    uses: int = 1
+    lasts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteJoinToken(Command):
+    """A join token is not taken any more."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmitServer(Command):
+    """A new server showed a join token, which is used by that. `pin` is of the authority that answers now."""
+
+    token_id: str
+    hashed_secret: str
+    pin: str
+    server_id: str
+    uid: str
+    public_key: str  # SHA-256, hex
+
+
 # All of them ------------------------------------------------------------------------------------------------------
 
 
@@ -849,6 +901,10 @@ ORDERS: tuple[type[Command], ...] = (
     DropUserPassword,
     DeleteDatabaseUser,
     SetDatabaseAccess,
+    CreateJoinToken,
+    DeleteJoinToken,
+    AdmitServer,
+    RotateAuthority,
     RemoveServer,
     RemoveServerState,
     BringBackArchive,
@@ -913,6 +969,7 @@ FACTS: tuple[type[Command], ...] = (
     DeletionsKept,
     SlotsOwned,
     AuthorityFounded,
+    CertificateKept,
 )
 
 

@@ -28,6 +28,7 @@ from dkv.domain.rules import (
     health,
     held_back,
     intrusion,
+    join_tokens,
     leadership,
     options,
     processes,
@@ -63,6 +64,10 @@ RULES: dict[type[Command], Rule] = {
     c.DropUserPassword: database_users.drop_user_password,
     c.DeleteDatabaseUser: database_users.delete_database_user,
     c.SetDatabaseAccess: database_users.set_database_access,
+    c.CreateJoinToken: join_tokens.create_join_token,
+    c.DeleteJoinToken: join_tokens.delete_join_token,
+    c.AdmitServer: join_tokens.admit_server,
+    c.RotateAuthority: authorities.rotate_authority,
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
     c.Switchover: switchover.switchover,
@@ -121,6 +126,7 @@ RULES: dict[type[Command], Rule] = {
     c.CopyBroke: copies.copy_broke,
     c.CutDropped: copies.cut_dropped,
     c.AuthorityFounded: authorities.authority_founded,
+    c.CertificateKept: authorities.certificate_kept,
 }
 
 

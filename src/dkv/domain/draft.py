@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from dkv.domain import event_causality
-from dkv.domain.access import Authority, DatabaseUser, Token
+from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event, InvariantError
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
@@ -48,6 +48,8 @@ KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
     Token: ("tokens", lambda t: t.token_id),
     Authority: ("authorities", lambda a: a.owner),
     DatabaseUser: ("database_users", lambda u: (u.database, u.name)),
+    Departed: ("departed", lambda d: d.uid),
+    JoinToken: ("join_tokens", lambda j: j.token_id),
 }
 """The field of State that holds things of a type, and a thing's key there."""
 
@@ -77,6 +79,8 @@ class Draft(event_causality.DecisionEvents):
         self.tokens = state.tokens
         self.authorities = state.authorities
         self.database_users = state.database_users
+        self.departed = state.departed
+        self.join_tokens = state.join_tokens
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
@@ -109,6 +113,8 @@ class Draft(event_causality.DecisionEvents):
             tokens=self.tokens,
             authorities=self.authorities,
             database_users=self.database_users,
+            departed=self.departed,
+            join_tokens=self.join_tokens,
             events=self.before.events + len(self.events),
         )
         return drafted.made_from(self.before, self.touched)

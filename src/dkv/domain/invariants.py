@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dkv.domain.access import RotationPhase
 from dkv.domain.decision import InvariantError
 from dkv.domain.model import ARCHIVES_IN, INDEXES, PROCESSES_OF_ARCHIVE, Database, Group, Process, ProcessRole, State, Touched
 from dkv.domain.phases import Leadership, Vacant
@@ -28,6 +29,8 @@ def _check(before: State, after: State, touched: Touched) -> None:
         if group := after.groups.get(key):
             _group(after, group)
             _group_step(before, group)
+    for owner in touched.get("authorities", ()):
+        _authority(before, after, owner)
     for start_id in {*touched.get("processes", ()), *touched.get("tombstones", ())}:
         if process := after.processes.get(start_id):
             _process(before, after, process)
@@ -86,6 +89,17 @@ def _group_step(before: State, group: Group) -> None:
     grown = set(group.in_sync) - set(old.in_sync)
     known = set(old.required) | {group.leader, group.enforced}
     _require(grown <= known, "{} took {} into S before `required` said so", name, grown)
+
+
+def _authority(before: State, after: State, owner: str) -> None:
+    old, new = before.authorities.get(owner), after.authorities.get(owner)
+    _require(new is not None or old is None, "the authority of {} is gone", owner)
+    if new is None:
+        return
+    rests = new.phase is RotationPhase.DONE
+    _require(rests == (not new.other), "the authority of {} is {} with the wrong certificates", owner, new.phase)
+    if old is not None and old.current != new.current:
+        _require(old.other == new.current, "{} signs with an authority that not all trusted before", owner)
 
 
 def _process(before: State, after: State, process: Process) -> None:

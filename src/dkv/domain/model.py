@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dkv.database_options import DEFAULTS
-from dkv.domain.access import Authority, DatabaseUser, Token
+from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
@@ -44,6 +44,7 @@ class Server:
     data_dir: str = ""  # where it keeps archives whose path was not given
     lost_at: int = 0  # when its lease was found ended, to be shown
     last_event: int = 0  # number of the newest event about it; see event_causality.py
+    certificate_until: int = 0  # when the leaf that its manager uses ends, wall clock; 0: it has none
 
 
 @dataclass(frozen=True)
@@ -448,6 +449,8 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
     "tokens": (),
     "authorities": (),
     "database_users": (USERS_OF,),
+    "departed": (),
+    "join_tokens": (),
 }
 """By the field of State that holds the things."""
 
@@ -466,6 +469,8 @@ class Reader:
     tokens: Mapping[str, Token]
     authorities: Mapping[str, Authority]
     database_users: Mapping[tuple[str, str], DatabaseUser]
+    departed: Mapping[str, Departed]
+    join_tokens: Mapping[str, JoinToken]
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""
@@ -565,6 +570,8 @@ class State(Reader):
     tokens: Mapping[str, Token] = field(default_factory=dict)  # by id
     authorities: Mapping[str, Authority] = field(default_factory=dict)  # by owner
     database_users: Mapping[tuple[str, str], DatabaseUser] = field(default_factory=dict)  # by database and name
+    departed: Mapping[str, Departed] = field(default_factory=dict)  # by uid
+    join_tokens: Mapping[str, JoinToken] = field(default_factory=dict)  # by id
     events: int = 0  # how many there were so far; the next one has the next number
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None

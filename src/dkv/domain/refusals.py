@@ -71,6 +71,8 @@ CATALOGUE: dict[str, Entry] = {
     "not_allowed": Entry(403, 1, "no role of the principal allows that"),
     "bad_certificate": Entry(400, 1, "a certificate is not one that is believed"),
     "bad_join_token": Entry(400, 2, "a join token cannot be used, or not any more"),
+    "no_authority": Entry(409, 1, "the domain has no certificate authority: access control is off"),
+    "server_departed": Entry(409, 1, "the server was deleted, and joins again with a join token only"),
     "rotation_running": Entry(409, 1, "the authority is being changed already"),
     "key_reused": Entry(409, 1, "the Idempotency-Key was used for another request"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),
@@ -131,3 +133,12 @@ def key_reused() -> Refused:
 def stale_fact(what: str) -> Refused:
     """A manager's fact came too late; the manager drops it."""
     return no("stale_fact", f"Out of date: {what}.", "The manager reads the domain again.")
+
+
+def no_authority() -> Refused:
+    """The domain keeps no certificates."""
+    return no(
+        "no_authority",
+        "This domain has no certificate authority.",
+        "Start its managers with access_control = on (DKV_ACCESS_CONTROL=on).",
+    )

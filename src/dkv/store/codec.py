@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dkv.domain.access import Authority, DatabaseUser, Token
+from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
 from dkv.domain.phases import Phase
@@ -64,6 +64,8 @@ TABLES = (
     RecordTable("tokens", "token", Token, lambda t: t.token_id, lambda t: (t.token_id,)),
     RecordTable("authorities", "authority", Authority, lambda a: a.owner, lambda a: (a.owner,)),
     RecordTable("database_users", "database-user", DatabaseUser, lambda u: (u.database, u.name), lambda u: (u.database, u.name)),
+    RecordTable("departed", "departed", Departed, lambda d: d.uid, lambda d: (d.uid,)),
+    RecordTable("join_tokens", "join-token", JoinToken, lambda j: j.token_id, lambda j: (j.token_id,)),
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})

@@ -55,7 +55,12 @@ WORDS = {
     "process.users_altered": "the users of {subject} were altered",
     "server.lost": "the manager of {subject} is away",
     "server.joined": "the manager of {subject} joined",
+    "server.admitted": "{subject} was admitted",
+    "server.certificate": "the manager of {subject} has a new certificate",
     "authority.founded": "the {subject} was made",
+    "authority.prepared": "a change of the {subject} began",
+    "authority.switched": "the new {subject} signs",
+    "authority.done": "the {subject} was changed",
 }
 """What an event says happened, by its kind. A kind that is not here is described by its change, or by its name."""
 

@@ -22,8 +22,9 @@ def switchover_view(state: State, group: Group) -> schemas.SwitchoverRequest | N
     return {"to": archive.name if archive else None, "since": request.at, "reason": request.reason}
 
 
-def waiting_view(state: State, store: str | None = None) -> list[schemas.BlockedItem]:
-    """Everything that waits: for what, since when (null if it is not known), why, and what helps."""
+def waiting_view(state: State, store: str | None = None, now: int = 0) -> list[schemas.BlockedItem]:
+    """Everything that waits: for what, since when (null if it is not known), why, and what helps. Without `now`, the wall clock
+    in ms, certificates are not judged."""
     return [
         {
             "kind": item.kind,
@@ -36,7 +37,7 @@ def waiting_view(state: State, store: str | None = None) -> list[schemas.Blocked
             "hintParts": parts_view(item.hint),
             "blocksWrites": item.blocks,
         }
-        for item in blocked.blocked(state, store)
+        for item in blocked.blocked(state, store, now)
     ]
 
 

@@ -438,6 +438,8 @@ class Server(TypedDict):
     alive: bool
     bootId: str
     isLocal: bool
+    certificateUntil: Ms | None
+    certificateDaysLeft: int | None
 
 
 class Domain(TypedDict):
@@ -664,3 +666,55 @@ class AccessSet(TypedDict):
 
     result: Literal["Set"]
     open: bool
+
+
+class JoinToken(TypedDict):
+    """A token with which new servers may join, without its secret. `usedBy` has the uids of those that did."""
+
+    id: str
+    uses: int
+    usedBy: list[str]
+    madeBy: str
+    madeAt: Ms
+    expiresAt: Ms
+    expired: bool
+    ofFormerAuthority: bool
+
+
+class JoinTokens(TypedDict):
+    """Every join token, by id; those that were used or expired too, until they are deleted."""
+
+    joinTokens: list[JoinToken]
+
+
+class JoinTokenMade(TypedDict):
+    """A new join token. `secret` is shown this once, and is empty in a plan: it is what a new server is started with."""
+
+    result: Literal["Created"]
+    joinToken: JoinToken
+    secret: str
+
+
+class Authority(TypedDict):
+    """The authority of the domain's managers. `bundle` has the certificates that are trusted, the one that signs first;
+    `fingerprints` and `former` are SHA-256 in hex. `waitsFor`: the servers that a change waits for. `clock`: the manager's.
+    """
+
+    domainUid: str
+    bundle: list[str]
+    fingerprints: list[str]
+    former: str | None
+    phase: Literal["PREPARED", "SWITCHED", "DONE"]
+    phaseAt: Ms
+    waitsFor: list[str]
+    clock: Ms
+
+
+class Admitted(TypedDict):
+    """What a server gets that joins: its certificate, whom to trust, the key of the domain's secrets, and where the state is."""
+
+    certificate: str
+    bundle: str
+    domainKey: str
+    domainUid: str
+    state: str

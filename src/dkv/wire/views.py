@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from dkv.address import endpoint_text
 from dkv.domain import losses, status
 from dkv.domain.commands import ORDERS, Command
+from dkv.domain.constants import DAY
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
     Archive,
@@ -72,13 +73,18 @@ def problem(refused: Refused, entry: Entry | None = None) -> schemas.Problem:
 # Views -------------------------------------------------------------------------------------------------------
 
 
-def domain_view(state: State, revision: int, leader: str, local: str) -> schemas.Domain:
-    """The domain and its servers; `leader` and `local` are server ids."""
-    servers = [_server_view(server, local) for _, server in sorted(state.servers.items())]
+def domain_view(state: State, revision: int, leader: str, local: str, now: int) -> schemas.Domain:
+    """The domain and its servers; `leader` and `local` are server ids, `now` is wall clock, ms."""
+    servers = [_server_view(server, local, now) for _, server in sorted(state.servers.items())]
     return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers}
 
 
-def _server_view(server: Server, local: str) -> schemas.Server:
+def days_left(server: Server, now: int) -> int | None:
+    """Whole days that a server's certificate is valid yet; None if it has none."""
+    return (server.certificate_until - now) // DAY if server.certificate_until else None
+
+
+def _server_view(server: Server, local: str, now: int) -> schemas.Server:
     return {
         "serverId": server.server_id,
         "manager": endpoint_text(server.host, server.port),
@@ -87,6 +93,8 @@ def _server_view(server: Server, local: str) -> schemas.Server:
         "alive": server.alive,
         "bootId": server.boot_id,
         "isLocal": server.server_id == local,
+        "certificateUntil": server.certificate_until or None,
+        "certificateDaysLeft": days_left(server, now),
     }
 
 

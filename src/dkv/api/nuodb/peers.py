@@ -16,6 +16,7 @@ from dkv.api.routing import Router
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
+from dkv.wire.views import days_left
 
 router = Router(prefix="/peers")
 
@@ -56,7 +57,10 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
     local = server.server_id == manager.server_id
     index: schemas.TermIndex = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
     role: Literal["LEADER", "FOLLOWER"] = "LEADER" if server.server_id == known.leader else "FOLLOWER"
+    left = days_left(server, manager.clock())
+    own: schemas.OwnOfServer = {} if left is None else {"certificateUntil": server.certificate_until, "certificateDaysLeft": left}
     return {
+        **own,
         "id": server.server_id,
         "address": endpoint_text(server.host, server.port),
         "isLocal": local,

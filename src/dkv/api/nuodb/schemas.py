@@ -84,7 +84,14 @@ class RoleInfo(TypedDict):
     localPeerTermIndexInfo: TermIndex
 
 
-class Server(TypedDict):
+class OwnOfServer(TypedDict, total=False):
+    """What dkv says of a server beside the dialect; missing without access control."""
+
+    certificateUntil: int
+    certificateDaysLeft: int
+
+
+class Server(OwnOfServer):
     """A server; exactly one is local, the one that answers."""
 
     id: str

@@ -15,6 +15,7 @@ from dkv.spelling import nearest
 NOUNS_OF_FILE = {
     "programs": "run state stop",
     "nouns.archives": "archive archives storage-group storage-groups",
+    "nouns.authority": "ca join-token join-tokens",
     "nouns.databases": "database database-options databases startplan",
     "nouns.database_users": "database-access database-user database-users",
     "nouns.domain": "domain domain-state events waiting",

@@ -20,6 +20,8 @@ from dkv.hints import Hint
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
+FEWEST_DAYS = 14  # that a certificate has to be valid yet
+
 WAITS = (
     Param("--timeout", "number", "seconds to wait until the check holds", default=0, low=0, high=10**6),
     Param("--wait-forever", "switch", "wait without a limit until the check holds", default=False),
@@ -233,7 +235,9 @@ def server(session: Session, bound: Bound) -> int:
         local = next((peer for peer in peers if peer.get("isLocal")), None)
         if local is None:
             return "The manager does not know which server it is."
-        return _against_server(local, bound) or (_behind(local, peers) if bound["--check-converged"] else "")
+        objection = _against_server(local, bound) or (_behind(local, peers) if bound["--check-converged"] else "")
+        _say_days_left(session.screen, local, objection)
+        return objection
 
     return until_so(session, bound, look)
 
@@ -244,7 +248,15 @@ def _against_server(peer: Json, bound: Bound) -> str:
         return f"The server {peer['id']} is {life}."
     if bound["--check-connected"] and connected(peer) != "Connected":
         return f"The server {peer['id']} is {connected(peer)}."
+    days = peer.get("certificateDaysLeft")
+    if days is not None and days < FEWEST_DAYS:
+        return f"The certificate of the server {peer['id']} {f'ends in {days} days' if days >= 0 else 'has ended'}."
     return ""
+
+
+def _say_days_left(screen: Screen, peer: Json, objection: str) -> None:
+    if not objection and (days := peer.get("certificateDaysLeft")) is not None:
+        screen.note(f"The certificate of the server {peer['id']} is valid for {days} days.")
 
 
 def _behind(local: Json, peers: Sequence[Json]) -> str:

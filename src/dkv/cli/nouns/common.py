@@ -32,6 +32,7 @@ CHANGES = (PLAN, *SHARED)
 DB_NAME = Param("--db-name", "text", "the database's name", required=True)
 SERVER_ID = Param("--server-id", "text", "the server's id", required=True)
 THIS_SERVER = Param("--this-server", "switch", "the server whose manager answers", default=False)
+UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # ms
 START_ID = Param("--start-id", "number", "the process's start id", required=True, low=0, high=10**9)
 
 
@@ -94,3 +95,11 @@ def send(session: Session, bound: Bound, call: Call) -> int:
 
 def _body(call: Call, bound: Bound) -> Json | None:
     return {field: bound[option] for field, option in call.body} or None
+
+
+def milliseconds(text: str) -> int:
+    """A time such as 30m, 1h or 90d. Raises Usage."""
+    number, unit = text[:-1], text[-1:].lower()
+    if unit not in UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6):
+        raise Usage(f"'{text}' is not a time that a token is taken.", "Write a number and s, m, h or d: 30m, 1h, 90d.")
+    return int(number) * UNITS[unit]

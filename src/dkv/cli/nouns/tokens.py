@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.errors import DONE, Usage
-from dkv.cli.nouns.common import CHANGES, SHARED, native
+from dkv.cli.errors import DONE
+from dkv.cli.nouns.common import CHANGES, SHARED, milliseconds, native
 from dkv.cli.output import moment
 from dkv.cli.session import Session
 
 if TYPE_CHECKING:
     from dkv.wire import schemas
-
-UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}  # ms
 
 VERBS = (
     Cmdlet(
@@ -40,7 +38,7 @@ VERBS = (
 
 def create(session: Session, bound: Bound) -> int:
     """The secret alone on standard output, for a file or a variable; what it is good for beside it."""
-    body = {name: bound[f"--{name}"] for name in ("role", "name", "user")} | {"lasts": _milliseconds(bound["--expires"])}
+    body = {name: bound[f"--{name}"] for name in ("role", "name", "user")} | {"lasts": milliseconds(bound["--expires"])}
     made = native(session, bound).create_token(body)
     if session.screen.as_json:
         session.screen.data(made)
@@ -71,10 +69,3 @@ def _line(token: schemas.Token) -> str:
     facts = [f"role {token['role']}", ends, f"made by {token['madeBy']}"]
     facts += [f"{name} {token[name]}" for name in ("user", "name") if token[name]]  # type: ignore[literal-required]
     return f"{token['id']}  {', '.join(facts)}"
-
-
-def _milliseconds(text: str) -> int:
-    number, unit = text[:-1], text[-1:].lower()
-    if unit not in UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6):
-        raise Usage(f"'{text}' is not a time that a token is taken.", "Write a number and s, m, h or d: 30m, 1h, 90d.")
-    return int(number) * UNITS[unit]

@@ -1,11 +1,25 @@
-"""Certificate authorities: founded once for each owner. The domain never sees an open key."""
+"""Certificate authorities: founded once for each owner, changed in phases for which all servers are waited for. The domain never
+sees an open key.
+"""
 
 from __future__ import annotations
 
-from dkv.domain.access import MANAGERS, Authority
-from dkv.domain.commands import AuthorityFounded
+from collections.abc import Mapping
+
+from dkv.domain import authority as rotation
+from dkv.domain.access import MANAGERS, Authority, RotationPhase
+from dkv.domain.authority import subject_of
+from dkv.domain.commands import AuthorityFounded, CertificateKept, RotateAuthority
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.model import evolve
+from dkv.domain.refusals import no, no_authority, stale_fact, unknown_server
+
+BECAUSE: Mapping[RotationPhase, str] = {
+    RotationPhase.PREPARED: "an operator asked for it: every server has to trust the new one before one uses it",
+    RotationPhase.SWITCHED: "every server that is waited for trusts the new one; new certificates are signed by it",
+    RotationPhase.DONE: "every server that is waited for has a certificate of the new one; the former one is trusted no more",
+}
 
 
 def authority_founded(draft: Draft, command: AuthorityFounded) -> Refused | None:
@@ -17,7 +31,75 @@ def authority_founded(draft: Draft, command: AuthorityFounded) -> Refused | None
     return None
 
 
-def subject_of(draft: Draft, owner: str) -> str:
-    """How events name an authority."""
-    name = next((database.name for database in draft.databases.values() if database.uid == owner), owner)
-    return f"authority of {'the managers' if owner == MANAGERS else f'database {name}'}"
+def certificate_kept(draft: Draft, command: CertificateKept) -> Refused | None:
+    """A manager uses a certificate, and does what the phase of the managers' authority asks for."""
+    server = draft.servers.get(command.server_id)
+    if server is None or server.uid != command.uid:
+        return stale_fact(f"server {command.server_id} is not the one with the uid {command.uid}")
+    if server.certificate_until != command.until:
+        draft.put(evolve(server, certificate_until=command.until))
+        draft.note("server.certificate", f"server {server.server_id}", command.because or "its manager began with it")
+    authority = draft.authorities.get(MANAGERS)
+    if authority is not None:
+        reported = rotation.report(authority, command.uid, command.number)
+        if reported is not authority:
+            draft.put(reported)
+            settle_authority(draft, reported)
+    return None
+
+
+def settle_authority(draft: Draft, authority: Authority) -> None:
+    """Begin the next phase if no server is missing any more."""
+    advanced = rotation.advance(authority, [server.uid for server in draft.servers.values()], draft.command.now)
+    if advanced is not authority:
+        _moved(draft, authority, advanced)
+        settle_authority(draft, advanced)
+
+
+def _moved(draft: Draft, before: Authority, after: Authority) -> None:
+    draft.put(after)
+    draft.note(
+        f"authority.{after.phase.value.lower()}",
+        subject_of(draft, after.owner),
+        BECAUSE[after.phase],
+        change=f"{before.phase.value} -> {after.phase.value}",
+    )
+
+
+def rotate_authority(draft: Draft, command: RotateAuthority) -> Refused | None:
+    """Begin a change of authority, or leave servers that are away out of the one that is under way."""
+    authority = draft.authorities.get(command.owner)
+    if authority is None:
+        return no_authority()
+    without = _uids_away(draft, command.without)
+    if isinstance(without, Refused):
+        return without
+    if authority.phase is RotationPhase.DONE or not without:
+        prepared = rotation.prepare(authority, command.certificate, command.key, command.now)
+        if isinstance(prepared, Refused):
+            return prepared
+        _moved(draft, authority, prepared)
+        authority = prepared
+    if new := [uid for uid in without if uid not in authority.without]:
+        authority = draft.put(evolve(authority, without=(*authority.without, *new)))
+        names = ", ".join(sorted(command.without))
+        draft.note("authority.without", subject_of(draft, command.owner), f"an operator said not to wait for {names}")
+    settle_authority(draft, authority)
+    return None
+
+
+def _uids_away(draft: Draft, names: tuple[str, ...]) -> list[str] | Refused:
+    """The uids of servers that are not to be waited for. One that is here reports by itself, and would be cut off."""
+    uids = []
+    for name in names:
+        server = draft.servers.get(name)
+        if server is None:
+            return unknown_server(name, draft.servers)
+        if server.alive:
+            return no(
+                "server_alive",
+                f"Server {name} is here: its manager renews its lease, and takes part in the change.",
+                "Leave out only servers that are away.",
+            )
+        uids.append(server.uid)
+    return uids

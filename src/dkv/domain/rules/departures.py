@@ -6,6 +6,7 @@ proof it would need anyway (docs/reference/safety.md#assignment), and an archive
 
 from __future__ import annotations
 
+from dkv.domain.access import MANAGERS, Departed
 from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
@@ -13,6 +14,7 @@ from dkv.domain.model import Archive, Group, Server
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
+from dkv.domain.rules.authorities import settle_authority
 from dkv.domain.rules.leadership import living_followers
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.hints import action
@@ -46,7 +48,9 @@ def _away(draft: Draft, server_id: str) -> Server | Refused:
 
 
 def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
-    """It leaves the domain. If its manager comes back it joins again, as a server without archives."""
+    """It leaves the domain. If its manager comes back it joins again, as a server without archives; where the domain has an
+    authority, with a join token only.
+    """
     server = _away(draft, command.server_id)
     if isinstance(server, Refused):
         return server
@@ -68,6 +72,9 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
         )
     draft.drop(server)
     draft.note("server.removed", f"server {name}", "an operator took it out of the domain")
+    if authority := draft.authorities.get(MANAGERS):
+        draft.put(Departed(server.uid, name, command.now))
+        settle_authority(draft, authority)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dkv.domain.access import Departed
 from dkv.domain.commands import ServerJoined, ServerLost
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
@@ -11,6 +12,7 @@ from dkv.domain.model import TOMBSTONES_ON, Requester, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
 from dkv.domain.table import items_of
+from dkv.hints import action
 
 RESERVED = ("certificates",)
 """Words that stand where a server's id does in the addresses of /api/1 (docs/reference/nuodb.md#transport)."""
@@ -26,11 +28,9 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
             "Choose another server id.",
         )
     if known and known.uid != command.uid:
-        return no(
-            "server_conflict",
-            f"Server id {command.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
-            "Choose another server id, or run this manager on its own data directory.",
-        )
+        return other_directory(known)
+    if departed := draft.departed.get(command.uid):
+        return departed_again(departed)
     new = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id)
     now = replace(  # what else is known of a server stays when its manager joins again
         known or new,
@@ -49,6 +49,27 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     if known and known.boot_id != command.boot_id:
         _machine_restarted(draft, command.server_id)
     return None
+
+
+def other_directory(known: Server) -> Refused:
+    """A server's id is taken by another data directory."""
+    return no(
+        "server_conflict",
+        f"Server id {known.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
+        "Choose another server id, or run this manager on its own data directory. If that directory is lost, delete the server "
+        "first.",
+    )
+
+
+def departed_again(departed: Departed) -> Refused:
+    """A server that was deleted is here again."""
+    return no(
+        "server_departed",
+        f"Server {departed.server_id} was deleted from this domain, with this data directory.",
+        "To take it back: ",
+        action("createJoinToken"),
+        ", and start its manager with that.",
+    )
 
 
 def _machine_restarted(draft: Draft, server_id: str) -> None:

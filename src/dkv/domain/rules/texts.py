@@ -11,7 +11,8 @@ from dkv.domain.commands import ORDERS, Command, ServerJoined
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 
-NEVER_SHOWN = ("dba_password", "value")  # a password, and the JSON of a record, in which such characters are escaped
+NEVER_SHOWN = ("dba_password", "value", "certificate", "key")
+"""A password, the JSON of a record, in which such characters are escaped, texts in PEM, and what is sealed."""
 
 
 def unprintable(command: Command) -> Refused | None:

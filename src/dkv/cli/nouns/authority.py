@@ -1,0 +1,118 @@
+"""CLI: the authority of the domain's managers, and the tokens with which new servers join."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.errors import DONE, FAILED
+from dkv.cli.nouns.common import CHANGES, SHARED, milliseconds, native
+from dkv.cli.output import moment
+from dkv.cli.session import Session
+from dkv.hints import action, hint
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
+
+CHANGED_WITHIN = 30.0  # s a change of the authority is waited for before the command prints what it waits for
+POLL = 0.25  # s between two looks
+
+VERBS = (
+    Cmdlet(
+        "create join-token",
+        "Makes a token with which a new server joins the domain, and prints it; it is shown only this once.",
+        "nouns.authority:create_join_token",
+        (
+            Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h"),
+            Param("--uses", "number", "number of servers that may join with it", default=1, high=1_000),
+            *CHANGES,
+        ),
+    ),
+    Cmdlet(
+        "get join-tokens",
+        "Lists join tokens, those that were used or expired too; never their secrets.",
+        "nouns.authority:join_tokens",
+        SHARED,
+    ),
+    Cmdlet(
+        "delete join-token",
+        "Has no manager take a join token any more.",
+        "nouns.authority:delete_join_token",
+        (Param("--token-id", "text", "the token's id", required=True), *CHANGES),
+    ),
+    Cmdlet("get ca", "Prints the certificates of the authority that the domain's managers trust.", "nouns.authority:ca", SHARED),
+    Cmdlet(
+        "rotate ca",
+        "Changes the authority of the domain's managers while everything runs, and waits until it is done.",
+        "nouns.authority:rotate",
+        (Param("--without", "list", "ids of servers that are away and are not waited for", default=()), *CHANGES),
+    ),
+)
+
+
+def create_join_token(session: Session, bound: Bound) -> int:
+    """The secret alone on standard output, for a file or a variable; what it is good for beside it."""
+    body = {"lasts": milliseconds(bound["--expires"]), "uses": bound["--uses"]}
+    made = native(session, bound).create_join_token(body)
+    if session.screen.as_json:
+        session.screen.data(made)
+    else:
+        session.screen.value(made["secret"])
+        token = made["joinToken"]
+        session.screen.note(f"Join token {token['id']} is taken until {moment(token['expiresAt'])}.")
+    return DONE
+
+
+def join_tokens(session: Session, bound: Bound) -> int:
+    """One line for each join token."""
+    tokens = native(session, bound).join_tokens()
+    if session.screen.as_json:
+        session.screen.data(tokens)
+    for token in () if session.screen.as_json else tokens:
+        session.screen.line(_line(token))
+    return DONE
+
+
+def _line(token: schemas.JoinToken) -> str:
+    facts = [
+        f"{'expired' if token['expired'] else 'expires'} {moment(token['expiresAt'])}",
+        f"used {len(token['usedBy'])} of {token['uses']} times",
+        f"made by {token['madeBy']}",
+    ]
+    facts += ["of the former authority"] if token["ofFormerAuthority"] else []
+    return f"{token['id']}  {', '.join(facts)}"
+
+
+def delete_join_token(session: Session, bound: Bound) -> int:
+    """One request."""
+    native(session, bound).delete_join_token(bound["--token-id"])
+    return DONE
+
+
+def ca(session: Session, bound: Bound) -> int:
+    """The bundle, for a file that clients trust."""
+    authority = native(session, bound).authority()
+    if session.screen.as_json:
+        session.screen.data(authority)
+    for certificate in () if session.screen.as_json else authority["bundle"]:
+        for line in certificate.splitlines():
+            session.screen.line(line)
+    return DONE
+
+
+def rotate(session: Session, bound: Bound) -> int:
+    """The servers follow by themselves; one that is away is named."""
+    client = native(session, bound)
+    client.rotate_authority(bound["--without"])
+    last = session.until(client.authority, lambda authority: authority["phase"] == "DONE", CHANGED_WITHIN, pause=POLL)
+    if session.screen.as_json:
+        session.screen.data(last)
+    if last["phase"] == "DONE":
+        session.screen.note("The authority was changed. Join tokens that were made before are not taken any more.")
+        return DONE
+    waits = ", ".join(last["waitsFor"])
+    session.screen.error(
+        f"The change of the authority ({last['phase']}) waits for the managers of: {waits}.",
+        hint("It goes on by itself once they run; see ", action("showWaiting"), "."),
+    )
+    return FAILED
