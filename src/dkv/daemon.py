@@ -410,7 +410,7 @@ def secured_by(contexts: Contexts, manager: Manager, attempts: Attempts) -> Secu
 
     def failed(peer: str, error: Exception) -> None:
         why = why_handshake_failed(error)
-        if why and (many := attempts.refused(peer, "handshake", boottime())):
+        if why and (many := attempts.refused(f"{peer}: {why}", "handshake", boottime())):
             log.warning("connections ended before a request", peer=peer, times=many, last=why)
 
     return Secured(accepting, failed)

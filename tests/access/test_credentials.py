@@ -40,7 +40,7 @@ class Listener:
 
     def __init__(self, listening: socket.socket, answer: bytes) -> None:
         self.requests: list[str] = []
-        self._listening, self._answer = listening, answer
+        self._listening, self.answer = listening, answer
         listening.settimeout(0.05)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -56,7 +56,7 @@ class Listener:
                 return
             with line, suppress(OSError):
                 self.requests.append(line.recv(65536).decode())
-                line.sendall(self._answer)
+                line.sendall(self.answer)
 
     def close(self) -> None:
         self._ended.set()
@@ -225,3 +225,13 @@ def test_no_credential_leaves_this_machine_without_tls() -> None:
             transport.send(Endpoint(host, 7801, "http"), GET, 0.2)
     with pytest.raises(ManagerUnreachable):
         HttpTransport(Credentials({})).send(Endpoint("192.0.2.1", 7801, "http"), GET, 0.2)
+
+
+def test_a_manager_whose_port_closed_at_once_is_looked_for_again(tmp_path: Path) -> None:
+    with manager(tmp_path) as place:
+        place.port.answer = b""  # as a port of TLS does
+        transport = HttpTransport(Credentials({}))
+        with pytest.raises(ManagerUnreachable, match="closed the connection"):
+            transport.send(place.endpoint, GET, 5)
+        place.open_socket()
+        assert transport.send(place.endpoint, GET, 5).status == 200

@@ -26,6 +26,7 @@ class Nuocmd:
     def __init__(self, domain: LocalDomain, manager: int = 0) -> None:
         self.domain = domain
         self.server = domain.managers[manager]
+        self.api_server = f"{self.server.host}:8888"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NUOCMD_", "DKV_", "PYTHONPATH"))}
 
     def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
@@ -35,7 +36,7 @@ class Nuocmd:
             "-m",
             "pynuoadmin.nuocmd",
             "--api-server",
-            f"{self.server.host}:8888",
+            self.api_server,
             *map(str, words),
         ]
         done = subprocess.run(

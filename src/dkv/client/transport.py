@@ -209,6 +209,7 @@ class HttpTransport:
             _ask(connection, endpoint, request, headers)
             return Reply(connection.status, connection.headers, b"".join(connection.body()))
         except (OSError, NotHttp) as error:
+            self._own.pop(endpoint, None)  # a manager that is being started has its socket in a moment
             maybe_done = connection is not None and request.method != "GET"
             raise _unreachable(endpoint, error, timeout, maybe_done) from error
         finally:

@@ -1,0 +1,154 @@
+"""Hosts of a network for tests: network namespaces with addresses of their own, joined by a bridge. Only root can make them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dkv.access.certificates import Owner, Reachable, new_leaf
+from dkv.access.crypto import KeyPair, read
+from dkv.access.domain_key import DOMAIN_KEY, read_key
+from tests.e2e.local_domain import DKV, Said, wait_for
+
+
+def _namespaces_work() -> bool:
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        return False
+    name = f"dkv-{os.getpid()}-trial"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    return made
+
+
+needs_hosts = pytest.mark.skipif(not _namespaces_work(), reason="only root, with ip netns, can make hosts of a network")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: what runs in it sees its own interfaces only."""
+
+    name: str
+    address: str
+
+    @property
+    def inside(self) -> list[str]:
+        """What a command begins with that runs there."""
+        return ["ip", "netns", "exec", self.name]
+
+    def script(self, text: str, *words: str | Path) -> str:
+        """Run a Python script there; what it printed."""
+        command = [*self.inside, sys.executable, "-c", text, *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextlib.contextmanager
+def hosts(*addresses: str) -> Iterator[list[Host]]:
+    """Hosts with these addresses of 10.0.0.0/24; nothing of them is left afterwards."""
+    prefix = f"dkv-{os.getpid()}"
+    switch = f"{prefix}-switch"
+    names = [f"{prefix}-{number}" for number in range(len(addresses))]
+    try:
+        _ip("netns", "add", switch)
+        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", switch, "link", "set", "bridge", "up")
+        for number, (name, address) in enumerate(zip(names, addresses, strict=True)):
+            _ip("netns", "add", name)
+            _ip("-n", switch, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth", "netns", name)
+            _ip("-n", switch, "link", "set", f"port{number}", "master", "bridge", "up")
+            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth")
+            _ip("-n", name, "link", "set", "eth", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+        yield [Host(name, address) for name, address in zip(names, addresses, strict=True)]
+    finally:
+        for name in [*names, switch]:
+            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+class Domain:
+    """Managers on hosts of a network, with access control; they share one state file."""
+
+    def __init__(self, root: Path, members: list[Host]) -> None:
+        self.root, self.members = root, members
+        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def data_dir(self, host: Host) -> Path:
+        return self.root / f"s-{host.address}"
+
+    def log(self, host: Host) -> Path:
+        return self.root / f"s-{host.address}.log"
+
+    def start(self, host: Host) -> None:
+        """Start a manager there and wait until it serves."""
+        command = [str(DKV), "manager", "run", "--server-id", f"s{self.members.index(host) + 1}", "--bind", host.address]
+        command += ["--data-dir", str(self.data_dir(host)), "--state", f"sqlite:{self.root / 'domain.sqlite'}"]
+        environ = self.environ | {"DKV_ACCESS_CONTROL": "on"}
+        with self.log(host).open("wb") as log:
+            process = subprocess.Popen([*host.inside, *command], env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.processes[host.address] = process
+        wait_for("it serves", lambda: "manager runs" in self.log(host).read_text() or process.poll() is not None)
+        assert process.poll() is None, self.log(host).read_text()
+
+    def dkv(self, host: Host, *words: str, given: str = "", **environ: str) -> Said:
+        """Run the command line on a host; `given` is its standard input."""
+        home = {"XDG_CONFIG_HOME": str(self.root / f"home-{host.address}")}
+        done = subprocess.run(
+            [*host.inside, str(DKV), *words],
+            env=self.environ | home | environ,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def do(self, host: Host, *words: str, given: str = "", **environ: str) -> str:
+        """Run it; it must succeed. What it printed."""
+        output = self.dkv(host, *words, given=given, **environ)
+        assert output.code == 0, (words, output)
+        return output.out
+
+    @property
+    def authorities(self) -> Path:
+        return self.data_dir(self.members[0]) / "certificates" / "authorities.pem"
+
+    @property
+    def sha256(self) -> str:
+        return read(self.authorities.read_text()).fingerprint
+
+    def leaf(self, name: str, sealed: str, domain: str, uid: str, now: int) -> tuple[Path, Path]:
+        """A leaf that the domain's own authority signs for that uid at that time, in files."""
+        key = read_key((self.data_dir(self.members[0]) / "certificates" / DOMAIN_KEY).read_text())
+        assert key is not None
+        authority = KeyPair(self.authorities.read_text(), key.unseal("authority/managers", sealed))
+        pair = new_leaf(authority, Owner(domain), Reachable(uid), now)
+        paths = self.root / f"{name}.pem", self.root / f"{name}.key"
+        paths[0].write_text(pair.certificate)
+        paths[1].write_text(pair.key)
+        return paths
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait(30)

@@ -1,0 +1,216 @@
+"""Two managers on two hosts, commanded from a third: the life of a store over TLS, and what an attacker on the network gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dkv.access import certificates
+from tests.e2e.hosts import Domain, Host, hosts, needs_hosts
+from tests.e2e.local_domain import wait_for
+from tests.tls import Place, now
+
+pytestmark = needs_hosts
+
+ASK = """
+import socket, ssl, sys
+address, bundle, certificate, key, headers = sys.argv[1:6]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.load_verify_locations(bundle)
+if certificate:
+    context.load_cert_chain(certificate, key)
+try:
+    plain = socket.create_connection((address, 7801), 30)
+    with context.wrap_socket(plain, server_hostname=address) as connection:
+        connection.sendall(f"GET /admin/v1/stores HTTP/1.0\\r\\nHost: {address}\\r\\n{headers}\\r\\n".encode())
+        print(connection.recv(65536).split(b"\\r\\n")[0].decode())
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+IN_CLEAR = """
+import socket, sys, time
+began = time.monotonic()
+with socket.create_connection((sys.argv[1], 7801), 30) as plain:
+    plain.sendall(b"GET /admin/v1/stores HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer secret\\r\\n\\r\\n")
+    try:
+        answer = plain.recv(65536)
+    except OSError:
+        answer = b""
+print(time.monotonic() - began < 2, b"HTTP" in answer)
+"""
+IN_THE_MIDDLE = """
+import json, socket, ssl, sys
+address, certificate, key, bundle, seen = sys.argv[1:6]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+listening = socket.create_server((address, 7801))
+print("listening", flush=True)
+while True:
+    plain, _ = listening.accept()
+    try:
+        with context.wrap_socket(plain, server_side=True) as connection:
+            request = connection.recv(65536)
+            with open(seen, "ab") as file:
+                file.write(request)
+            body = json.dumps({"bundle": [open(bundle).read()]}).encode()
+            connection.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    except OSError:
+        pass
+"""
+
+
+class Network:
+    """A domain on two hosts, and a third host from which people, and strangers, work."""
+
+    def __init__(self, root: Path, machines: list[Host]) -> None:
+        self.first, self.second, self.desk = machines
+        self.domain = Domain(root, [self.first, self.second])
+        self.root = root
+
+    @property
+    def managers(self) -> str:
+        return f"{self.first.address},{self.second.address}"
+
+    def log_in(self, role: str = "admin") -> str:
+        """The secret of a new token with which the desk is logged in."""
+        secret = self.domain.do(self.first, "create", "token", "--role", role, "--managers", self.first.address).strip()
+        uri = f"https://{self.first.address}:7801"
+        self.domain.do(self.desk, "login", uri, "--ca", str(self.domain.authorities), given=secret)
+        return secret
+
+    def store(self) -> dict[str, object]:
+        shown = self.domain.do(self.desk, "Get-DkvStore", "Orders", "-Managers", self.first.address, "-OutputFormat", "Json")
+        return dict(json.loads(shown)[0]["store"])
+
+    def revision(self) -> int:
+        shown = self.domain.do(self.first, "Get-DkvStore", "-Managers", self.first.address, "-OutputFormat", "Json")
+        stores = [facts["store"]["revision"] for facts in json.loads(shown) if facts.get("store")]
+        return max(stores, default=0)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    root = tmp_path_factory.mktemp("hosts")
+    with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13") as machines:
+        network = Network(root, machines)
+        try:
+            for host in (network.first, network.second):
+                network.domain.start(host)
+            yield network
+        finally:
+            network.domain.close()
+
+
+def asked(network: Network, certificate: tuple[Path, Path] | None = None, headers: str = "") -> str:
+    shown = certificate or ("", "")
+    return network.desk.script(ASK, network.first.address, network.domain.authorities, *shown, headers).strip()
+
+
+def test_a_store_lives_on_two_hosts_and_is_commanded_from_a_third(network: Network) -> None:
+    domain, desk = network.domain, network.desk
+    unknown = domain.dkv(desk, "Get-DkvStore", "-Managers", network.first.address)
+    assert unknown.code != 0
+    network.log_in()
+    domain.do(desk, "Connect-DkvManager", network.managers)
+    creation = ["New-DkvStore", "Orders", "orders"]
+    if "InsecureEngineTraffic" in domain.do(desk, "New-DkvStore", "-?"):
+        creation.append("-InsecureEngineTraffic")
+    domain.do(desk, *creation)
+    domain.do(desk, "Start-DkvStore", "Orders")
+    assert "Running" in domain.do(desk, "Get-DkvStore", "Orders")
+    actors = domain.do(desk, "show", "events")
+    assert "token " in actors
+
+
+def test_a_leader_that_is_killed_is_replaced_and_a_switchover_moves_it_back(network: Network) -> None:
+    domain, desk = network.domain, network.desk
+
+    def leader() -> dict[str, object]:
+        groups = network.store()["groups"]
+        assert isinstance(groups, list)
+        return dict(groups[0])
+
+    before = leader()
+    instances = network.store()["instances"]
+    assert isinstance(instances, list)
+    pid = next(instance["process"]["pid"] for instance in instances if instance["instanceName"] == before["leader"])
+    os.kill(int(pid), signal.SIGKILL)
+    wait_for("another term", lambda: leader()["serving"] and int(str(leader()["term"])) > int(str(before["term"])))
+    wait_for("both in sync", lambda: len(list(leader()["inSync"])) == 2)  # type: ignore[call-overload]
+    kept = leader()["leader"]
+    domain.do(desk, "switchover", "database", "--db-name", "Orders")
+    wait_for("the other one leads", lambda: leader()["leader"] != kept and leader()["serving"])
+
+
+def test_one_manager_passes_a_request_on_to_the_other_host(network: Network) -> None:
+    shown = network.domain.do(network.desk, "get", "server-config", "--server-id", "s2", "--managers", network.first.address)
+    assert '"ThisServerId": "s2"' in shown
+    log = network.domain.log(network.second).read_text()
+    assert "requests of 10.0.0.11 were refused" not in log
+
+
+def test_what_is_not_verified_or_shows_nothing_gets_nowhere(network: Network, tmp_path: Path) -> None:
+    domain = network.domain
+    revision = network.revision()
+    assert network.desk.script(IN_CLEAR, network.first.address).split() == ["True", "False"]
+    assert " 401 " in asked(network)
+    assert " 401 " in asked(network, headers="Authorization: Bearer dkvt_0123456789ab_" + "x" * 43 + "\r\n")
+    other = Place(tmp_path)
+    assert "HTTP" not in asked(network, other.leaf("foreign"))
+    log = domain.log(network.first)
+    wait_for("the host is named", lambda: "10.0.0.13" in log.read_text())
+    assert network.revision() == revision
+
+
+def test_leaves_of_the_true_authority_that_are_old_or_of_no_server_are_refused(network: Network) -> None:
+    domain = network.domain
+    sealed, uid = authority_of(network)
+    revision = network.revision()
+    expired = domain.leaf("expired", sealed, uid, "a" * 32, now() - 200 * certificates.DAY)
+    assert "HTTP" not in asked(network, expired)
+    stranger = domain.leaf("stranger", sealed, uid, "a" * 32, now())
+    assert " 401 " in asked(network, stranger)
+    of_another_domain = domain.leaf("domain", sealed, "b" * 32, "a" * 32, now())
+    assert " 401 " in asked(network, of_another_domain)
+    assert network.revision() == revision
+
+
+def authority_of(network: Network) -> tuple[str, str]:
+    """The sealed key of the domain's authority, and the domain's uid, as a backup of the state has them."""
+    path = network.root / f"state-{time.monotonic_ns()}"
+    network.domain.do(network.first, "backup", "state", "--file", str(path), "--managers", network.first.address)
+    text = path.read_text()
+    found = re.search(r'\\?"key\\?": ?\\?"([0-9a-f]{200,})', text)
+    uid = re.search(r'"uid": ?"([0-9a-f]{32})"', text)
+    assert found and uid, text[:2000]
+    return found[1], uid[1]
+
+
+def test_a_man_in_the_middle_who_shows_the_true_authority_gets_no_secret(network: Network, tmp_path: Path) -> None:
+    domain, desk = network.domain, network.desk
+    middle = Place(tmp_path, address=desk.address)
+    leaf, seen = middle.leaf("middle"), tmp_path / "seen"
+    words = [desk.address, *map(str, leaf), str(domain.authorities), str(seen)]
+    command = [*desk.inside, sys.executable, "-c", IN_THE_MIDDLE, *words]
+    secret = domain.do(network.first, "create", "token", "--role", "admin", "--managers", network.first.address).strip()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as relay:
+        try:
+            assert relay.stdout and relay.stdout.readline() == "listening\n"
+            uri = f"https://{desk.address}:7801"
+            for words in (["--ca-sha256", domain.sha256], ["--ca", str(domain.authorities)]):
+                output = domain.dkv(desk, "login", uri, *words, given=secret)
+                assert output.code == 1 and "not of the authority that is known here" in output.err, output
+            output = domain.dkv(desk, "show", "domain", "--managers", uri, DKV_TOKEN=secret)
+            assert output.code == 1 and "not of the authority" in output.err
+        finally:
+            relay.kill()
+    assert b"/admin/v1/ca" in seen.read_bytes() and secret.encode() not in seen.read_bytes()
