@@ -91,8 +91,9 @@ class Settings:
     access_control: str = _setting(
         "off",
         "on: whoever uses this manager has to show who it is; root and the manager's user administrate without credentials, "
-        "over manager.sock in the data directory; the same for all managers of a domain",
-        choices=("off", "on"),
+        "over manager.sock in the data directory; engines of new stores let in the stores' users only. managers: the same, but "
+        "new stores are open to every client. The same for all managers of a domain",
+        choices=("off", "managers", "on"),
     )
     tls: str = _setting(
         "auto",

@@ -83,7 +83,7 @@ class Doors:
 
 def is_controlled(settings: Settings) -> bool:
     """Whether this manager authenticates its callers."""
-    return settings.access_control == "on"
+    return settings.access_control != "off"
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class DataDir:
 
 def refuse_open_bind(settings: Settings) -> None:
     """Nothing is bound where other machines reach it before callers have to show who they are. Raises ManagerError."""
-    bind, controlled = settings.bind, settings.access_control == "on"
+    bind, controlled = settings.bind, settings.access_control != "off"
     hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on)'
     packed = packed_address(bind)
     if is_loopback(bind):

@@ -214,6 +214,7 @@ class FakeDomain:
             "appendFsync": "always",
             "replicationFactor": body["replicationFactor"],
             "options": {"wanted": {"max-memory": 0}, "kept": {}, "lacking": []},
+            "open": False,
             "tombstonesTrimmed": 0,
             "waiting": [],
             "operations": [],

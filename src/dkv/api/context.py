@@ -138,6 +138,11 @@ class ManagerContext:
     stop: Callable[[], None] = lambda: None  # end this manager; its engines go on
     closing: Callable[[], bool] = lambda: False  # the manager ends: endless answers end too
 
+    @property
+    def opens_stores(self) -> bool:
+        """Whether the engines of a new store let in every client, by this manager's settings."""
+        return self.configured().get("access_control") != "on"
+
 
 DRY_RUN = "dkv.dry_run"
 """Where the scope of a request that is only planned carries its own ManagerContext (plan.py)."""

@@ -51,7 +51,7 @@ async def create_store(
     done = None if check else await repeated(context.manager, key)
     if done is None:
         state = context.state
-        command = create_command(context.manager, state, body, actor, is_open=body.open or not judged)
+        command = create_command(context.manager, state, body, actor, is_open=body.open or context.manager.opens_stores)
         if check:
             return await _check(context.manager, state, command)
         await check_directories(context.manager, command.archives)

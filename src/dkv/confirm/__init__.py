@@ -20,4 +20,5 @@ from dkv.confirm.judge import read_groups as read_groups
 from dkv.confirm.judge import read_role as read_role
 from dkv.confirm.views import View as View
 from dkv.confirm.write import ConfirmingClient as ConfirmingClient
+from dkv.confirm.write import login_of as login_of
 from dkv.confirm.write import slot_of as slot_of

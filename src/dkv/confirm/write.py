@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -65,14 +66,24 @@ class _EngineConnection:
 class ConfirmingClient:
     """Writes to a store; the result of each write is whether it is confirmed. Threads take turns.
 
-    `managers` are addresses of managers as the cmdlets take them, `store` is the store's name. A write that is
-    sent again by itself is always one that an engine refused to execute; when no answer came the outcome is FAILED
-    and the caller decides. Raises BadEndpoint.
+    `managers` are addresses of managers as the cmdlets take them, `store` is the store's name, `user` and `password` are those
+    of one of its users: by default what the environment has (DKV_DATABASE_USER, DKV_DATABASE_PASSWORD); an open store needs none.
+    A write that is sent again by itself is always one that an engine refused to execute; when no answer came the outcome is
+    FAILED and the caller decides. Raises BadEndpoint.
     """
 
-    def __init__(self, managers: Sequence[str], store: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        managers: Sequence[str],
+        store: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+    ) -> None:
         pool = ManagerPool(map(parse_endpoint, managers), timeout=ASK_WITHIN)
         self._clock = clock
+        self._login = login_of(user, password)
         self._views = Refresher(pool, store, clock)
         self._connections: dict[str, _EngineConnection] = {}
         self._ended_at = float("-inf")  # when a line was last found ended: older views may name an engine that is gone
@@ -185,9 +196,12 @@ class ConfirmingClient:
             raise _NotDone(f"the leader {engine.endpoint} hung up")
         self._drop(engine.endpoint)
         at = parse_endpoint(engine.endpoint)
-        connection = _connection(host=at.host, port=at.port, socket_timeout=ASK_WITHIN, socket_connect_timeout=ASK_WITHIN)
+        within = {"socket_timeout": ASK_WITHIN, "socket_connect_timeout": ASK_WITHIN}
+        connection = _connection(host=at.host, port=at.port, **within, **self._login)
         try:
             connection.connect()
+        except exceptions.AuthenticationError as refused:
+            raise _NotDone(f"the leader {engine.endpoint} does not let this client in: {refused}") from refused
         except (exceptions.ValkeyError, OSError) as broken:
             raise _NotDone(f"the leader {engine.endpoint} cannot be reached: {broken}") from broken
         self._connections[engine.endpoint] = _EngineConnection(engine, connection, self._clock())
@@ -197,6 +211,13 @@ class ConfirmingClient:
         dropped = self._connections.pop(endpoint, None)
         if dropped is not None:
             dropped.connection.disconnect()
+
+
+def login_of(user: str | None = None, password: str | None = None) -> dict[str, str]:
+    """How a client of valkey-py is told a database user: the one given, else that of the environment; nothing for none."""
+    environ = os.environ
+    user, password = user or environ.get("DKV_DATABASE_USER"), password or environ.get("DKV_DATABASE_PASSWORD")
+    return {"username": user, "password": password} if user and password else {}
 
 
 def slot_of(key: str | bytes) -> int:

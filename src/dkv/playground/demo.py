@@ -42,6 +42,7 @@ class Demo:
     def run(self) -> None:
         """All steps, in order."""
         self._cmdlet("New-DkvStore", *self._create)
+        self._domain.make_user()
         self._cmdlet("Start-DkvStore", "-Name", STORE)
         writers = Writers(self._domain)
         try:

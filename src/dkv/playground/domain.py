@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 READY_WITHIN = 30.0  # s a manager has to answer and to reach the domain
 END_WITHIN = 15.0  # s a manager has to end
-STORE = "demo"
+STORE = USER = "demo"
 BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
 """A process that dies is always restarted here: a playground is for breaking. By default it is suspended after three deaths."""
 
@@ -149,6 +150,17 @@ class Domain:
     def store(self) -> schemas.Store:
         """The store as it is now."""
         return self.ask(lambda client: client.store(STORE))
+
+    def make_user(self) -> None:
+        """Make the store's user, as which the clients of this process and of its children log in. Its password is made once for a
+        directory. Raises CliError."""
+        file = self.record.directory / "password"
+        if not file.exists():
+            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as out:
+                out.write(secrets.token_urlsafe(16))
+        os.environ["DKV_DATABASE_USER"], os.environ["DKV_DATABASE_PASSWORD"] = USER, file.read_text(encoding="ascii")
+        body = {"name": USER, "password": os.environ["DKV_DATABASE_PASSWORD"]}
+        self.ask(lambda client: client.change("POST", f"/stores/{STORE}/users", body))
 
     def has_store(self) -> bool:
         """Whether an earlier playground in the same directory made it."""

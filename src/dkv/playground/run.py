@@ -17,7 +17,7 @@ from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
 from dkv.playground.demo import Demo
-from dkv.playground.domain import STORE, Domain, endpoints, lacks
+from dkv.playground.domain import STORE, USER, Domain, endpoints, lacks
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
     """Create, start, print how to connect, show the live table until Ctrl-C, then stop gracefully."""
     if not domain.has_store() and domain.cmdlet("New-DkvStore", *create) != 0:
         raise CliError("The store could not be created.")
+    domain.make_user()
     if domain.cmdlet("Start-DkvStore", "-Name", STORE) != 0:
         screen.note(f"warning: {'; '.join(lacks(domain.store()))}")
     _print_how_to_connect(domain, screen)
@@ -146,8 +147,10 @@ def _print_how_to_connect(domain: Domain, screen: Screen) -> None:
     screen.line()
     screen.line(f"Managers:   {', '.join(domain.managers)}")
     screen.line(f"Endpoints:  {', '.join(points)}   any of them")
-    screen.line(f"redis-cli:  redis-cli -c -h {host} -p {port}")
-    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port})')
+    password = os.environ["DKV_DATABASE_PASSWORD"]
+    screen.line(f"as user:    valkey://{USER}:{password}@{host}:{port}")
+    screen.line(f"redis-cli:  REDISCLI_AUTH={password} redis-cli -c --user {USER} -h {host} -p {port}")
+    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port}, username="{USER}", password="{password}")')
     screen.line(f"cmdlets:    DKV_MANAGERS={','.join(domain.managers)} dkv Get-DkvStore -Name {STORE}")
     screen.line(f"directory:  {domain.record.directory}")
     screen.line()

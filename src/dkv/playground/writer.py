@@ -1,6 +1,7 @@
 """Playground: the adapter of valkey-py: a process that writes keys and logs each before and after its answer.
 
-`python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM. A line of the log is a mark, a
+`python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM, as the
+database user of the environment. A line of the log is a mark, a
 key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.
 """
 
@@ -18,13 +19,14 @@ from valkey.cluster import ClusterNode, ValkeyCluster
 from valkey.exceptions import ValkeyClusterException, ValkeyError
 
 from dkv.client import parse_endpoint
-from dkv.confirm import ConfirmingClient, Kind
+from dkv.confirm import ConfirmingClient, Kind, login_of
 
 PLAIN, CONFIRMED = "plain", "confirmed"
 SENT, ERROR = "sent", "error"
 PACE = 0.002  # s between two writes: this is a proof, not a benchmark
 AFTER_TROUBLE = 0.01  # s
 _node: Callable[..., ClusterNode] = ClusterNode  # the library has no types
+_cluster: Callable[..., ValkeyCluster] = ValkeyCluster
 BATCH = 500  # keys read at once
 TROUBLE = (ValkeyError, ValkeyClusterException, OSError)
 
@@ -37,7 +39,7 @@ def value_of(key: str) -> str:
 def connect(endpoints: Sequence[str]) -> ValkeyCluster:
     """An unmodified cluster client with the library's defaults. Raises TROUBLE."""
     nodes = [_node(at.host, at.port) for at in map(parse_endpoint, endpoints)]
-    return ValkeyCluster(startup_nodes=nodes, decode_responses=True)
+    return _cluster(startup_nodes=nodes, decode_responses=True, **login_of())
 
 
 def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:

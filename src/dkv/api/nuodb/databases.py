@@ -60,7 +60,7 @@ async def create_database(
             uid=context.manager.new_id(),
             secret=context.manager.new_id(),
             options=context.manager.options,
-            open=body.open or not judged,
+            open=body.open or context.manager.opens_stores,
             default_options=pairs(body.default_options),
             dba_user=body.database_dba_user or "",
             dba_password="" if judged else password,

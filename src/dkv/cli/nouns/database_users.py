@@ -5,7 +5,7 @@ A password is never needed on a command line: it comes from a file or from stand
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -174,7 +174,7 @@ def _password(bound: Bound) -> tuple[str, bool]:
         return _checked(sys.stdin.readline() if sys.stdin else "", "standard input"), False
     if bound["--password-file"]:
         return _checked(_content(bound["--password-file"]), bound["--password-file"]), False
-    return secrets.token_urlsafe(RANDOM_BYTES), True
+    return os.urandom(RANDOM_BYTES).hex(), True
 
 
 def _content(path: str) -> str:
