@@ -125,7 +125,7 @@ async def fill(state: Path, count: int) -> None:
 def look(stage: Stage, recorder: Recorder, programs: dict[str, list[str]], count: int, processes: int) -> None:
     """`show domain` of both programs in turns."""
     manager = stage.domain.managers[0]
-    environ = {**stage.environ, "NUOCMD_API_SERVER": manager}
+    environ = {**stage.nuocmd_environ, "NUOCMD_API_SERVER": manager}
     for number in range(count):
         for name, command in programs.items():
             began = time.monotonic()

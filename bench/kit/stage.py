@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +48,14 @@ class Stage:
     def environ(self) -> dict[str, str]:
         """The environment in which cmdlets reach this domain."""
         return {**os.environ, "DKV_MANAGERS": ",".join(self.domain.managers)}
+
+    @cached_property
+    def nuocmd_environ(self) -> dict[str, str]:
+        """The environment of nuocmd, as a user that is made for it."""
+        name, password = "bench", secrets.token_hex(8)
+        body = {"name": name, "roles": ["admin"], "password": password}
+        self.domain.ask(lambda client: client.request("PUT", f"/api/1/policies/users/{name}", body))
+        return {**self.environ, "NUOCMD_BASIC_CREDS": f"{name}:{password}"}
 
     def ports(self) -> list[str]:
         """The words New-DkvStore needs where the usual ports are not free."""
@@ -107,7 +117,7 @@ def staged(servers: int, instances: int, **settings: str) -> Iterator[Stage]:
     """A domain that is ready. `settings` become DKV_* variables of its managers."""
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode beside it, so also what is measured
-    for name, value in settings.items():
+    for name, value in {"access_control": "managers", **settings}.items():  # clients are measured without a password
         os.environ[f"DKV_{name.upper()}"] = value
     with registry() as place:
         stop_leftovers(place)

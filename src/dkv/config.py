@@ -89,11 +89,12 @@ class Settings:
         DEFAULTS["restart_window"], "the time within which early ends count for restart_budget", range=(0, 86_400_000)
     )
     access_control: str = _setting(
-        "off",
+        "on",
         "on: whoever uses this manager has to show who it is; root and the manager's user administrate without credentials, "
         "over manager.sock in the data directory; engines of new stores let in the stores' users only. managers: the same, but "
-        "new stores are open to every client. The same for all managers of a domain",
-        choices=("off", "managers", "on"),
+        "new stores are open to every client. off: every user of this machine is an administrator. The same for all managers of "
+        "a domain",
+        choices=("on", "managers", "off"),
     )
     tls: str = _setting(
         "auto",

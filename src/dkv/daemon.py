@@ -17,25 +17,26 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dkv import files
-from dkv.access.attempts import Attempts
 from dkv.access.certificate_files import DIRECTORY, CertificateFiles
 from dkv.access.certificates import reachable
 from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.access.crypto import Malformed
 from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
 from dkv.access.passwords import Verifier
-from dkv.api.access import AccessControl
+from dkv.api.access import AccessControl, Reporter
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing, StreamLimits
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import Endpoint, Request
 from dkv.config import Settings
 from dkv.control.certificates import CertificatePlaces
+from dkv.control.refused_requests import report_refused
 from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
 from dkv.domain.identities import registered_certificates
 from dkv.domain.model import DatabaseOptions, Process, State
@@ -147,7 +148,7 @@ def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
     with contextlib.suppress(OSError):
         first = get_json(ON_LOOPBACK, Endpoint(settings.bind, port), Request("GET", "/admin/v1/identity", {}), 1.0)
         if first.get("product") == "dkv":
-            return f"Manager {first.get('serverId')} runs on {settings.bind}:{port} already."
+            return f"Manager {first.get('serverId', 'of another user')} runs on {settings.bind}:{port} already."
     return f"Port {port} on {settings.bind} cannot be used: {error.strerror}."
 
 
@@ -283,7 +284,8 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
     server = manager.server
     store = manager.store
     within = limits()
-    others = OtherManagers(contexts, manager.domain_uid, wall_clock)
+    key = manager.certificates.domain_key if manager.certificates else None
+    others = OtherManagers(contexts, manager.domain_uid, wall_clock, key)
 
     async def counters() -> list[Mapping[str, Any]]:
         return [asdict(counted) for counted in await manager.engines.count()]
@@ -361,11 +363,18 @@ def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]
     return logs + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
 
 
-def access_control(settings: Settings) -> AccessControl | None:
+def access_control(manager: Manager) -> AccessControl | None:
     """Who may do what at this manager; None without access control."""
-    if not is_controlled(settings):
+    certificates = manager.certificates
+    if certificates is None:
         return None
-    return AccessControl(Verifier(secrets.token_bytes(32), boottime), administrators={0, os.geteuid()}, monotonic=boottime)
+    return AccessControl(
+        Verifier(secrets.token_bytes(32), boottime),
+        administrators={0, os.geteuid()},
+        domain_key=lambda: certificates.domain_key,
+        report=partial(report_refused, manager.submitter, manager.server.server_id),
+        monotonic=boottime,
+    )
 
 
 async def serve(settings: Settings, data_dir: DataDir, doors: Doors) -> int:
@@ -398,7 +407,7 @@ def contexts_of(settings: Settings, manager: Manager) -> Contexts | None:
     return contexts
 
 
-def secured_by(contexts: Contexts, manager: Manager, attempts: Attempts) -> Secured:
+def secured_by(contexts: Contexts, manager: Manager, reporter: Reporter) -> Secured:
     """How handshakes are made: with the certificate files as they are, and the users' certificates as the domain has them."""
     registered: tuple[bytes, ...] = ()
 
@@ -410,16 +419,16 @@ def secured_by(contexts: Contexts, manager: Manager, attempts: Attempts) -> Secu
 
     def failed(peer: str, error: Exception) -> None:
         why = why_handshake_failed(error)
-        if why and (many := attempts.refused(f"{peer}: {why}", "handshake", boottime())):
-            log.warning("connections ended before a request", peer=peer, times=many, last=why)
+        if why:
+            reporter.refused(peer, "handshake", f"a connection that ended before a request: {why}")
 
     return Secured(accepting, failed)
 
 
 async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
-    contexts, control = contexts_of(settings, manager), access_control(settings)
+    contexts, control = contexts_of(settings, manager), access_control(manager)
     app = create_app(context_of(manager, settings, ended, contexts), control)
-    secured = secured_by(contexts, manager, control.attempts) if contexts and control else None
+    secured = secured_by(contexts, manager, app.reporter) if contexts and app.reporter else None
     servers = [(Server(app, secured=secured), doors.ports)]
     if doors.local:
         servers.append((Server(app, LOCAL, lifespan="off"), doors.local))

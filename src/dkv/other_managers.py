@@ -1,7 +1,8 @@
 """The other managers of the domain, as this one asks them: over TLS, with the certificates of both servers; on loopback over
 the other one's own socket.
 
-What a manager passes on for a caller has the caller's principal in a header that only a server's certificate may use.
+What a manager passes on for a caller has the caller's principal in a header that only a server's certificate may use; over a
+socket the domain's key seals it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from urllib.parse import quote
 from dkv.access.certificates import Owner, judge_peer
 from dkv.access.contexts import Contexts
 from dkv.access.crypto import Malformed
+from dkv.access.domain_key import DomainKey
+from dkv.access.passed_on import sealed
 from dkv.client import ClientError, Credentials, Endpoint, HttpTransport, Request
 from dkv.constants import PRINCIPAL_HEADER
 from dkv.domain.decision import Refused
@@ -29,12 +32,13 @@ ON_LOOPBACK = HttpTransport(Credentials({}))  # over their own sockets, never wi
 @dataclass(frozen=True)
 class OtherManagers:
     """Asks them. `contexts` are of this server's certificate, None where ports speak no TLS; `domain` is the domain's uid,
-    `clock` the wall clock in ms.
+    `clock` the wall clock in ms, `key` the domain's key, None without access control.
     """
 
     contexts: Contexts | None
     domain: str
     clock: Callable[[], int]
+    key: DomainKey | None = None
 
     async def fetch(self, server: Server, target: str, seconds: float) -> Mapping[str, Any]:
         """The JSON that another manager answers to a GET, also a refusal. Raises OSError."""
@@ -43,11 +47,13 @@ class OtherManagers:
     async def order(self, principal: str, server: Server, target: str, seconds: float) -> Mapping[str, Any]:
         """The JSON that another manager answers to a POST in the name of a principal. Raises OSError."""
         headers = {PRINCIPAL_HEADER: quote(principal)}
+        if self.contexts is None:
+            headers = {PRINCIPAL_HEADER: sealed(self.key, principal, "POST", target, self.clock())} if self.key else {}
         return await asyncio.to_thread(self._ask, server, Request("POST", target, headers), seconds)
 
     def _ask(self, server: Server, request: Request, seconds: float) -> Mapping[str, Any]:
         if self.contexts is None:
-            return get_json(ON_LOOPBACK, Endpoint(server.host, server.port), request._replace(headers={}), seconds)
+            return get_json(ON_LOOPBACK, Endpoint(server.host, server.port), request, seconds)
 
         def secure(plain: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
             return self._secure(plain, server)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,11 +13,12 @@ from dkv.access import principals, roles
 from dkv.access.principals import Caller
 from dkv.access.roles import ALLOWED, NEEDS_PAYLOAD, Asked
 from dkv.domain.access import AllowedRequest, Role, Token, User
-from dkv.domain.admission import containing
+from dkv.domain.admission import containing, may_give
 from dkv.domain.command_rights import RECORD_RIGHTS, RIGHTS, right_of
-from dkv.domain.commands import FACTS, PutRecord, Tick
-from dkv.domain.decide import RULES
-from dkv.domain.decision import Refused
+from dkv.domain.commands import FACTS, Command, CreateToken, DeleteToken, PutRecord, Tick
+from dkv.domain.decide import RULES, decide
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import State
 from dkv.domain.rights import BUILT_IN, GIVEN, Right
 
 
@@ -207,12 +211,18 @@ def test_no_pattern_takes_long() -> None:
 # Who gives what ------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_gives_a_role_that_it_does_not_have() -> None:
+def giving(caller: Caller, *given: str) -> Refused | None:
+    """What the domain answers to a token of that role."""
     known = {"made": Role("made", ("viewer",)), "wide": Role("wide", ("admin",)), "bound": Role("bound", ("made",))}
-    assert roles.may_give(ada("admin"), ["operator", "wide", "made"], known) is None
-    assert roles.may_give(principals.local(0, {0}), ["admin"], known) is None
-    assert roles.may_give(ada("operator", "made"), ["viewer", "metrics", "made"], known) is None
-    assert roles.may_give(ada("bound"), ["made"], known) is None
+    return may_give(DeleteToken(token_id="x", actor=str(caller.principal), grants=caller.grants), given, known)
+
+
+def test_nobody_gives_a_role_that_it_does_not_have() -> None:
+    assert giving(ada("admin"), "operator", "wide", "made") is None
+    assert giving(principals.local(0, {0}), "admin") is None
+    assert giving(ada("operator", "made"), "viewer", "metrics", "made") is None
+    assert giving(ada("bound"), "made") is None
+    assert may_give(DeleteToken(token_id="x"), ["admin"], {}) is None  # without access control
     for caller, given in (
         (ada("operator"), "admin"),
         (ada("viewer"), "operator"),
@@ -222,8 +232,71 @@ def test_nobody_gives_a_role_that_it_does_not_have() -> None:
         (Caller(ada().principal, ()), "metrics"),
         (Caller(ada().principal, (("admin",), ("viewer",))), "operator"),
     ):
-        refused = roles.may_give(caller, [given], known)
-        assert refused and refused.code == "not_allowed" and refused.hint
+        refused = giving(caller, given)
+        assert refused and refused.code == "not_allowed" and refused.hint and str(caller.principal) in refused.message
+
+
+def decided(caller: Caller, command: Command, state: State | None = None) -> str:
+    """What decide() says to a command of that caller: the code of the refusal, or nothing."""
+    decision = decide(state or State(uid="d0"), replace(command, actor=str(caller.principal), grants=caller.grants))
+    return decision.code if isinstance(decision, Refused) else ""
+
+
+def with_record(state: State, kind: str, key: str, value: Any) -> State:
+    """The state in which a record has that value, None: there is none."""
+    if value is None:
+        return state
+    decision = decide(state, PutRecord(kind=kind, key=key, value=json.dumps(value)))
+    assert isinstance(decision, Accepted)
+    return decision.state
+
+
+KEEPER = ada("keeper", "viewer")
+"""A user whose made role allows it to change users, as far as requests go."""
+
+SECRET, OTHER = {"password": "scrypt$1"}, {"password": "scrypt$2"}
+REQUEST = {"method": "GET", "url": "/x", "queryParamConstraints": {}, "pathParamConstraints": {}, "payloadParamConstraints": {}}
+NO_REQUEST: dict[str, Any] = {"subRoles": [], "authorizedRequests": []}
+ONE_REQUEST = {**NO_REQUEST, "authorizedRequests": [REQUEST]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "refused"),
+    [
+        ("user", None, {"roles": ["viewer"], **SECRET}, False),
+        ("user", None, {"roles": ["admin"], **SECRET}, True),
+        ("user", {"roles": ["admin"], **SECRET}, {"roles": ["admin", "viewer"], **SECRET}, False),  # admin was there before
+        ("user", {"roles": ["viewer"], **SECRET}, {"roles": ["viewer", "operator"], **SECRET}, True),
+        ("user", {"roles": ["admin"], **SECRET}, {"roles": ["admin"], **OTHER}, True),  # it could be that admin then
+        ("user", {"roles": ["admin"], **SECRET}, {"roles": ["admin"], **SECRET, "certificatePem": "x"}, True),
+        ("user", {"roles": ["viewer"], **SECRET}, {"roles": ["viewer"], **OTHER}, False),
+        ("user", {"roles": ["admin", "viewer"], **SECRET}, {"roles": ["viewer"], **SECRET}, False),
+        ("user", {"roles": ["admin"], **SECRET}, None, False),
+        ("role", None, {**NO_REQUEST, "subRoles": ["viewer"]}, False),
+        ("role", None, {**NO_REQUEST, "subRoles": ["operator"]}, True),
+        ("role", None, ONE_REQUEST, True),
+        (
+            "role",
+            {**NO_REQUEST, "authorizedRequests": [REQUEST]},
+            {"subRoles": ["viewer"], "authorizedRequests": [REQUEST]},
+            False,
+        ),
+        ("role", ONE_REQUEST, NO_REQUEST, False),
+        ("role", {**NO_REQUEST, "subRoles": ["admin"]}, NO_REQUEST, False),
+    ],
+)
+def test_the_rule_judges_which_roles_a_changed_record_gives(kind: str, before: Any, after: Any, refused: bool) -> None:
+    state = with_record(with_record(State(uid="d0"), "role", "keeper", NO_REQUEST), kind, "x", before)
+    command = PutRecord(kind=kind, key="x", value=None if after is None else json.dumps(after))
+    assert decided(KEEPER, command, state) == ("not_allowed" if refused else "")
+    assert decided(ada("admin"), command, state) == ""
+
+
+def test_the_rule_judges_which_role_a_token_gives() -> None:
+    made = CreateToken(token_id="0" * 12, hashed_secret="f" * 64, role="operator", lasts=60_000)
+    state = with_record(State(uid="d0"), "role", "keeper", NO_REQUEST)
+    assert decided(KEEPER, made, state) == "not_allowed"
+    assert decided(KEEPER, replace(made, role="viewer"), state) == ""
 
 
 # Commands ------------------------------------------------------------------------------------------------------------
@@ -239,6 +312,22 @@ def test_a_record_by_which_somebody_might_come_in_asks_for_more() -> None:
     assert right_of(PutRecord(kind="kvstore", key="x")) is Right.OPERATE
     for kind, right in RECORD_RIGHTS.items():
         assert right_of(PutRecord(kind=kind, key="x")) is right is not Right.OPERATE
+
+
+def test_the_domain_refuses_an_order_whose_right_no_built_in_role_of_the_principal_gives() -> None:
+    order, users = PutRecord(kind="kvstore", key="x", value="1"), PutRecord(kind="user", key="x", value='{"roles": []}')
+    for caller, command, code in (
+        (ada("operator"), order, ""),
+        (ada("viewer"), order, "not_allowed"),
+        (ada(), order, "not_allowed"),
+        (Caller(ada().principal, ()), order, "not_allowed"),
+        (Caller(ada().principal, (("admin",), ("viewer",))), order, "not_allowed"),
+        (ada("operator"), users, "not_allowed"),
+        (ada("admin"), users, ""),
+        (ada("admin"), Tick(clock=1), "not_allowed"),  # what only a manager says
+        (principals.server("u1"), order, ""),
+    ):
+        assert decided(caller, command) == code, (caller, command)
 
 
 def test_every_right_is_given_by_some_built_in_role() -> None:

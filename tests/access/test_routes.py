@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
-from dkv.access import certificates, crypto, passwords, tokens
+from dkv.access import certificates, crypto, passed_on, passwords, tokens
 from dkv.access.certificates import Owner, Reachable
+from dkv.access.domain_key import new_domain_key
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
 from dkv.api.description import describe
 from dkv.api.rights import ROUTES, match
+from dkv.constants import PRINCIPAL_HEADER
 from dkv.domain.access import MANAGERS
-from dkv.domain.commands import AuthorityFounded, CreateToken, PutRecord
+from dkv.domain.commands import AuthorityFounded, CreateToken, DeleteToken, PutRecord
+from dkv.domain.identities import fingerprint_of
 from dkv.domain.rights import Right
 from dkv.peer import Peer, shown_to
 from tests.api.world import HOSTS, PORT, World, scenario
@@ -40,14 +46,24 @@ class Guarded:
         self.world = world
         self.asked = 0
         self.authority = certificates.new_authority(Owner("d0"), NOW)
-        control = AccessControl(Verifier(b"key", lambda: 0.0, self._fits), administrators={0, 1000})
-        self.control = control
-        self.api = create_app(world.context("s1"), control)
+        self.seconds = 0.0
+        self.reported: list[tuple[str, int, str]] = []
+        verifier = Verifier(b"key", lambda: 0.0, self._fits)
+        self.control = AccessControl(verifier, administrators={0, 1000}, report=self._report, monotonic=lambda: self.seconds)
+        self.api = create_app(world.context("s1"), self.control)
         self.random = iter(range(1, 200))
 
     def _fits(self, password: bytes, stored: str) -> bool:
         self.asked += 1
         return hashed(password, stored)
+
+    async def _report(self, peer: str, count: int, last: str) -> None:
+        self.reported.append((peer, count, last))
+
+    async def until_reported(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.reported) < count:
+                await asyncio.sleep(0)
 
     def client(self, peer: Peer | None = None, **headers: str) -> httpx.AsyncClient:
         app: Any = shown_to(self.api, peer) if peer else self.api
@@ -62,6 +78,9 @@ class Guarded:
     async def user(self, name: str, *roles: str, certificate: str = "") -> None:
         shown = {"certificatePem": certificate} if certificate else {"password": f"hash of {name}-pw"}
         await self.world.submit(PutRecord(kind="user", key=name, value=json.dumps({"roles": roles, **shown})))
+
+    async def remove_user(self, name: str) -> None:
+        await self.world.submit(PutRecord(kind="user", key=name))
 
     async def role(self, name: str, *requests: dict[str, Any], sub_roles: Sequence[str] = ()) -> None:
         value = {"subRoles": list(sub_roles), "authorizedRequests": list(requests)}
@@ -147,7 +166,7 @@ def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template:
     @guarded
     async def case(at: Guarded) -> None:
         path = example(template)
-        found = match(path)
+        found = match(path, method)
         assert found and found.template == template
         if template in ("/admin/v1/events", "/api/1/peers/{server_id}/shutdown"):
             return  # endless, or ends the manager
@@ -169,6 +188,16 @@ def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
     assert slashes and slashes.parts == {"name": "a/b\n/c"}
     for path in ("", "/", "/api/1", "/api/1/peers/", "//api/1/peers", "/api/1/peers/a/b", "/API/1/peers", "/x" * 9_000):
         assert match(path) is None, path
+
+
+@guarded
+async def test_a_name_that_is_a_word_of_an_address_is_judged_and_refused_as_the_name(at: Guarded) -> None:
+    """PUT /api/1/databases/{name} fits what only GET has as an address of its own."""
+    found = match("/api/1/databases/hotCopyStatus", "PUT")
+    assert found and found.template == "/api/1/databases/{name}"
+    answer = await at.ask("PUT", "/api/1/databases/hotCopyStatus", Peer(uid=0), {"name": "hotCopyStatus"})
+    assert answer.status_code == 400 and "not_allowed" not in answer.text, answer.text
+    not_allowed(await at.ask("PUT", "/api/1/databases/hotCopyStatus", body={}, **await at.token("viewer")), "operate")
 
 
 def test_a_password_in_clear_asks_for_more_unless_it_stays_masked() -> None:
@@ -387,6 +416,38 @@ async def test_nobody_gives_or_takes_over_what_it_does_not_have(at: Guarded) -> 
     assert (await at.ask("PUT", f"{users}/mia", Peer(uid=0), {"password": "x", "roles": ["admin"]})).status_code == 201
 
 
+@guarded
+async def test_a_stream_ends_soon_after_its_token_was_deleted_and_goes_on_while_the_state_is_away(at: Guarded) -> None:
+    token = await at.token("viewer")
+    at.api = create_app(at.world.context("s1"), replace(at.control, judged_every=0.02))
+    ended = asyncio.Event()
+    received: list[bytes] = []
+    headers = [(b"host", f"{HOSTS['s1']}:{PORT}".encode()), (b"authorization", token["Authorization"].encode())]
+    scope = {"type": "http", "method": "GET", "path": "/admin/v1/events", "query_string": b"", "headers": headers}
+
+    async def receive() -> Any:
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        received.append(message.get("body", b""))
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            ended.set()
+
+    stream = asyncio.create_task(at.api(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.11", PORT)}, receive, send))
+    async with asyncio.timeout(30):
+        while not any(b": events follow" in piece for piece in received):
+            await asyncio.sleep(0)
+        at.world.away = True
+        await asyncio.sleep(0.1)  # judged some times meanwhile
+        assert not ended.is_set()
+        at.world.away = False
+        await at.world.submit(DeleteToken(token_id=token["Authorization"].split("_")[1]))
+        await ended.wait()
+        await stream
+    await at.api.streams.close()
+
+
 # What is written down ------------------------------------------------------------------------------------------------
 
 
@@ -398,8 +459,83 @@ async def test_the_actor_of_a_change_is_the_principal(at: Guarded) -> None:
     for number, (peer, headers) in enumerate(callers):
         put = await at.ask("PUT", f"/api/1/kvstore/k{number}", peer, {"newValue": "v"}, **{"X-Forwarded-For": "eve", **headers})
         assert put.status_code == 200, put.text
-    actors = [json.loads(stored.text)["actor"] for stored in at.world.domain.log][-3:]
-    assert actors == ["local uid 0", "user ada", f"token {token['Authorization'].split('_')[1]}"]
+    events = [json.loads(stored.text) for stored in at.world.domain.log][-3:]
+    actors = ["local uid 0", "user ada", f"token {token['Authorization'].split('_')[1]}"]
+    assert [event["actor"] for event in events] == actors
+    assert [event["entry"] for event in events] == ["socket of s1", "port 7801 of s1", "port 7801 of s1"]
+    assert all(event["because"] for event in events)
+    for number, actor in enumerate(actors):
+        for by in (actor, actor.rpartition(" ")[2]):
+            query = {"accept": "application/json"}
+            shown = (await at.ask("GET", f"/admin/v1/events?by={quote(by)}", Peer(uid=0), **query)).json()["events"]
+            assert [(event["subject"], event["actor"]) for event in shown] == [(f"kvstore k{number}", actor)]
+    assert (await at.ask("GET", "/admin/v1/events?by=eve", Peer(uid=0), accept="application/json")).json()["events"] == []
+
+
+@guarded
+async def test_a_manager_says_to_strangers_only_which_domain_it_is_of(at: Guarded) -> None:
+    await at.user("ada", "viewer")
+    identity = "/admin/v1/identity"
+    certificate = at.authority.certificate
+    authority = {"product": "dkv", "domainUid": (await at.world.state()).uid, "authority": fingerprint_of(certificate)}
+    for headers in ({}, {"Authorization": "Bearer dkvt_0_0"}, basic("ada", "wrong"), await at.token("metrics")):
+        answer = await at.ask("GET", identity, **headers)
+        assert (answer.status_code, answer.json()) == (200, authority)
+    for peer, headers in ((Peer(uid=0), {}), (None, basic("ada", "ada-pw"))):
+        whole = (await at.ask("GET", identity, peer, **headers)).json()
+        assert whole.items() >= authority.items() and (whole["serverId"], whole["accessControl"]) == ("s1", "on")
+    at.world.away = True
+    away = {"product": "dkv", "domainUid": None, "authority": None}
+    assert (await at.ask("GET", identity, **basic("ada", "ada-pw"))).json() == away
+    assert (await at.ask("GET", identity, Peer(uid=65534))).json() == away
+    assert (await at.ask("GET", identity, Peer(uid=0))).json()["serverId"] == "s1"
+
+
+@guarded
+async def test_the_last_use_of_a_token_is_shown_and_not_committed(at: Guarded) -> None:
+    token, other = await at.token("viewer"), await at.token("viewer")
+    mine, others = (header["Authorization"].split("_")[1] for header in (token, other))
+    revision = (await at.world.store.read()).revision
+    at.world.now += 5_000
+    assert (await at.ask("GET", NATIVE, **token)).status_code == 200
+    shown = (await at.ask("GET", "/admin/v1/tokens", Peer(uid=0))).json()["tokens"]
+    assert {entry["id"]: entry["lastUsed"] for entry in shown} == {mine: at.world.now, others: None}
+    assert (await at.ask("GET", "/admin/v1/tokens/used", **token)).json() == {"used": {mine: at.world.now}}
+    assert (await at.world.store.read()).revision == revision
+    await at.world.submit(DeleteToken(token_id=mine))
+    await at.ask("GET", NATIVE, **other)
+    assert list(at.control.used) == [others]
+
+
+@guarded
+async def test_nobody_but_a_manager_of_the_domain_orders_in_the_name_of_another_over_a_socket(at: Guarded) -> None:
+    """Not even root, which may administrate: the principal is sealed with the domain's key, for one request, now."""
+    key, path, now = new_domain_key(), "/api/1/kvstore/k?x=1", at.world.now
+    at.control = replace(at.control, domain_key=lambda: key)
+    at.api = create_app(at.world.context("s1"), at.control)
+
+    async def put(text: str, peer: Peer | None = Peer(uid=0), **headers: str) -> httpx.Response:  # noqa: B008  a value
+        return await at.ask("PUT", "/api/1/kvstore/k", peer, {"newValue": "v"}, **{PRINCIPAL_HEADER: text, **headers})
+
+    good = passed_on.sealed(key, "user j\u00e4n", "PUT", "/api/1/kvstore/k", now)
+    assert (await put(good)).status_code == 200
+    last = json.loads(at.world.domain.log[-1].text)
+    assert (last["actor"], last["entry"]) == ("user j\u00e4n", "socket of s1")
+    no_credentials(await put(good, None))  # it is no credential
+    not_allowed(await put(good, None, **await at.token("admin")), "in whose name")
+    not_allowed(await put(good, Peer(uid=65534)), "operate")
+    for bad in (
+        passed_on.sealed(key, "user ann", "PUT", "/api/1/kvstore/k2", now),
+        passed_on.sealed(key, "user ann", "POST", "/api/1/kvstore/k", now),
+        passed_on.sealed(key, "user ann", "PUT", path, now),
+        passed_on.sealed(key, "nobody", "PUT", "/api/1/kvstore/k", now),
+        passed_on.sealed(key, "user ann", "PUT", "/api/1/kvstore/k", now - 60_000),
+        passed_on.sealed(new_domain_key(), "user ann", "PUT", "/api/1/kvstore/k", now),
+        good[:-2] + ("00" if good[-2:] != "00" else "11"),
+        "user ann",
+        "",
+    ):
+        not_allowed(await put(bad), "in whose name")
 
 
 @guarded
@@ -426,10 +562,26 @@ async def test_each_request_of_a_plan_is_judged_by_itself(at: Guarded) -> None:
 
 
 @guarded
-async def test_refused_attempts_are_counted_and_logged_once_a_minute(at: Guarded) -> None:
-    for _ in range(5):
+async def test_refused_attempts_are_counted_shown_and_reported_once_a_minute(at: Guarded) -> None:
+    viewer = await at.token("viewer")
+    revision = (await at.world.store.read()).revision
+    await at.ask("GET", NATIVE)
+    await at.until_reported(1)
+    for _ in range(4):
         await at.ask("GET", NATIVE)
-    assert at.control.attempts.counted == {"unauthenticated": 5}
+    await at.ask("DELETE", f"{NATIVE}/none", **viewer)
+    counted = {"unauthenticated": 5, "not_allowed": 1}
+    assert at.control.attempts.counted == counted
+    assert (await at.ask("GET", "/admin/v1/identity", Peer(uid=0))).json()["refusedRequests"] == counted
+    assert (await at.ask("GET", "/admin/v1/metrics", **viewer)).json()["refusedRequests"] == counted
+    assert at.reported == [("127.0.0.1", 1, f"GET {NATIVE}: The request shows no credentials.")]
+    at.seconds = 60.0
+    await at.ask("GET", NATIVE, Authorization="Bearer dkvt_0_0")
+    assert at.api.reporter
+    at.api.reporter.wake()
+    await at.until_reported(2)
+    assert [(peer, count) for peer, count, _ in at.reported] == [("127.0.0.1", 1), ("127.0.0.1", 6)]
+    assert (await at.world.store.read()).revision == revision
 
 
 @guarded

@@ -112,7 +112,7 @@ async def test_an_event_stream_resumes_and_follows(world: World) -> None:
     manager = world.context("s1")
     seen: list[str] = []
     streams = Streams(manager)
-    stream = events._stream(manager, streams, events._resumed("3", 0), None)
+    stream = events._stream(manager, streams, events._resumed("3", 0), events.Wanted(None, None), events.Judging())
     streams.answer("127.0.0.1", stream)
     async for chunk in stream:
         seen.append(chunk)

@@ -46,6 +46,7 @@ class World:
         self.ready = ""
         self.certificates: dict[str, Certificates] = {}
         self.errors: list[str] = []
+        self.commands: list[Command] = []  # that managers' APIs submitted
         self.submitter = self._submitter()
         self.apps = self._apps()
 
@@ -176,6 +177,7 @@ class Doubtful:
         return self._world.submitter
 
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+        self._world.commands.append(command)
         return await self._there().submit(command, key)
 
     async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:

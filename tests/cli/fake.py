@@ -48,6 +48,7 @@ EVENT = {
     "change": "",
     "command": "ServerJoined",
     "actor": "s1",
+    "entry": "",
     "startId": None,
     "archiveId": None,
     "cause": None,
@@ -185,7 +186,7 @@ class FakeDomain:
             }
             for text, server in self.servers.items()
         ]
-        return 200, {"uid": self.uid[self.here], "revision": 1, "leaderServer": "s1", "servers": servers}
+        return 200, {"uid": self.uid[self.here], "revision": 1, "leaderServer": "s1", "servers": servers, "accessControl": "on"}
 
     def list_stores(self) -> tuple[int, Json]:
         return 200, {"stores": [self._view(store) for store in self.stores.values()]}
@@ -300,7 +301,7 @@ class FakeDomain:
         return 202, {"instanceName": instance, "result": "Stopping"}
 
     def metrics(self) -> tuple[int, Json]:
-        return 200, {"metrics": self.metric_rows, "updated": 1767225600000, "silentServers": []}
+        return 200, {"metrics": self.metric_rows, "updated": 1767225600000, "silentServers": [], "refusedRequests": {}}
 
     def events(self) -> tuple[int, Json]:
         return 200, {"events": [EVENT], "oldest": 1}

@@ -39,6 +39,7 @@ def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> 
         "change": "",
         "command": "ProcessExited",
         "actor": "s1",
+        "entry": "",
         "startId": 1,
         "archiveId": None,
         "cause": None,

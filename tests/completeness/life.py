@@ -57,6 +57,7 @@ from dkv.domain.commands import (
     ProcessExited,
     ProcessStarted,
     ProcessTracked,
+    RequestsRefused,
     ServerJoined,
     ServerLost,
     SlotsLost,
@@ -149,6 +150,7 @@ class Life:
         for name, host in HOSTS.items():
             uid = f"uid-of-{name}"
             await self.submit(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
+        await self.submit(RequestsRefused(server_id="s1", peer="127.0.0.9", count=1, last="GET /: no credentials"))
 
     async def created_and_started(self) -> None:
         """A store of two copies: the first archive leads, the second joins, not without a broken link."""

@@ -138,3 +138,11 @@ def _admit_server(runner: ScenarioRunner, line: Line) -> c.Command:
         uid=line.options.get("uid", f"u{server}"),
         public_key=line.options.get("key", f"key of {server}"),
     )
+
+
+@verb("refused")
+def _requests_refused(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`refused A 3 10.0.0.9` is what the manager of A refused of a peer."""
+    server, count, peer = line.words
+    last = "GET /admin/v1/stores: The request shows no credentials."
+    return c.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)

@@ -62,7 +62,7 @@ class Player:
 
     def says(self, words: str) -> Said:
         """Run one command."""
-        env = {k: v for k, v in self.domain.env.items() if not k.startswith("NUOCMD_")}
+        env = self.domain.nuocmd_environ if self.program == "nuocmd" else self.domain.env
         done = subprocess.run(
             self.command(words),
             env=env,

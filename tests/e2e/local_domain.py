@@ -25,6 +25,7 @@ from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefuse
 
 DKV = Path(__file__).parents[2] / ".venv" / "bin" / "dkv"
 MARK = "DKV_TEST_DOMAIN"
+USER, PASSWORD = "tester", "a password of the tests"  # an administrator of each domain that is asked for one
 PATIENCE = 90.0  # s anything may take on a busy machine; waits return as soon as it happened
 
 T = TypeVar("T")
@@ -132,8 +133,10 @@ class LocalDomain:
         self.root = root
         self.net = free_net()
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
-        self.env |= {MARK: str(root), "XDG_CONFIG_HOME": str(root / "config")}
+        # Managers ask who commands them; the clients of these stores have no users (test_database_users.py has such).
+        self.env |= {MARK: str(root), "XDG_CONFIG_HOME": str(root / "config"), "DKV_ACCESS_CONTROL": "managers"}
         self.managers = [self.manager(i, settings) for i in range(1, servers + 1)]
+        self._has_user = False
 
     def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "domain.sqlite") -> Manager:
         """One more manager, not started."""
@@ -167,6 +170,21 @@ class LocalDomain:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def credentials(self) -> tuple[str, str]:
+        """Name and password of an administrator, for programs that know nothing of a manager's own socket."""
+        if not self._has_user:
+            body = {"name": USER, "roles": ["admin"], "password": PASSWORD}
+            self.client.request("PUT", f"/api/1/policies/users/{USER}", body)
+            self._has_user = True
+        return USER, PASSWORD
+
+    @property
+    def nuocmd_environ(self) -> dict[str, str]:
+        """The environment of the real nuocmd, with its credentials and nothing else that is for it."""
+        plain = {name: value for name, value in self.env.items() if not name.startswith(("NUOCMD_", "PYTHONPATH"))}
+        return plain | {"NUOCMD_BASIC_CREDS": ":".join(self.credentials)}
 
     def do(self, *words: str) -> Said:
         """Run the CLI once; it must succeed."""

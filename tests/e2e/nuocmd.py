@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,7 +26,7 @@ class Nuocmd:
         self.domain = domain
         self.server = domain.managers[manager]
         self.api_server = f"{self.server.host}:8888"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NUOCMD_", "DKV_", "PYTHONPATH"))}
+        self.env = domain.nuocmd_environ
 
     def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
         """Run it once, whatever comes of it."""
@@ -74,7 +73,8 @@ class Nuocmd:
 
     def look(self, path: str, **params: str) -> Any:
         """What a GET under /api/1 answers."""
-        response = httpx.get(f"http://{self.server.host}:8888/api/1/{path}", params=params, timeout=PATIENCE)
+        address = f"http://{self.server.host}:8888/api/1/{path}"
+        response = httpx.get(address, params=params, auth=self.domain.credentials, timeout=PATIENCE)
         assert response.status_code == 200, response.text
         return response.json()
 

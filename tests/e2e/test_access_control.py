@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from dkv.client import Credentials, Endpoint, HttpTransport, Request
 from dkv.constants import MANAGER_SOCKET
 from tests.e2e.local_domain import DKV, LocalDomain, local_domain, marked, wait_for
+from tests.e2e.nuocmd import Nuocmd
 from tests.strangers import does, needs_root
 
 GET = Request("GET", "/admin/v1/stores", {})
@@ -24,7 +26,7 @@ REVOKED_WITHIN = 1.0  # s after the answer to its deletion
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     root = tmp_path_factory.mktemp("access")
-    with local_domain(root, 3, {"DKV_ACCESS_CONTROL": "on"}) as domain:
+    with local_domain(root, 3) as domain:
         yield domain
 
 
@@ -70,8 +72,12 @@ def test_who_started_the_managers_works_as_before(domain: LocalDomain, tmp_path:
     for line in lines:
         output = domain.dkv(*line.split(), managers="", env=home)
         assert output.code == 0, (line, output)
-    by = [event["actor"] for event in domain.client.events() if event["command"] == "CreateDatabase"]
-    assert by and set(by) == {f"local uid {os.geteuid()}"}
+    by = [(event["actor"], event["entry"]) for event in domain.client.events() if event["command"] == "CreateDatabase"]
+    assert by and set(by) == {(f"local uid {os.geteuid()}", "socket of s1")}
+    shown = domain.do("show", "events", "--by", f"local uid {os.geteuid()}").out.splitlines()
+    assert any("CreateDatabase by local uid" in line and line.endswith("through socket of s1)") for line in shown)
+    assert all("by local uid" in line for line in shown)
+    assert domain.do("show", "events", "--by", "ann").err == "No events.\n"
 
 
 @needs_root
@@ -189,3 +195,36 @@ def test_managers_pass_orders_on_and_a_server_is_drained_and_stopped(domain: Loc
     assert left == []
     for manager in (second, third):
         manager.restart()
+
+
+def test_without_access_control_every_view_says_so(tmp_path: Path) -> None:
+    """As somebody chose it: whoever reaches the manager commands it, and nobody who looks can miss that."""
+    said = "access control is off: every user of this machine is an administrator"
+    with local_domain(tmp_path / "off", 1, {"DKV_ACCESS_CONTROL": "off"}) as domain:
+        first = domain.managers[0]
+        domain.create("Open", "-InstanceCount", "1")
+        assert not (first.data_dir / MANAGER_SOCKET).exists()
+        for line in ("Get-DkvStore", "Get-DkvStore Open", "show domain", "show waiting", "show events", "get databases"):
+            output = domain.dkv(*line.split())
+            assert output.code == 0 and output.err.splitlines()[-1] == f"warning: {said}", (line, output)
+        assert said in domain.do("show", "domain").out and said in Nuocmd(domain).do("show", "domain")
+        with urllib.request.urlopen(f"http://{first.host}:7801/admin/v1/domain", timeout=30) as answer:
+            assert json.load(answer)["accessControl"] == "off"
+        nobody = Credentials({"DKV_TOKEN": "dkvt_000000000000_" + "x" * 43})
+        assert HttpTransport(nobody).send(Endpoint(first.host, 7801), GET, 10).status == 200
+        public = subprocess.run(
+            [*domain.manager(9).command(), "--bind", "192.0.2.1"],
+            env=first.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert public.returncode == 1 and "Cannot listen on 192.0.2.1" in public.stderr
+        domain.remove("Open")
+
+
+def test_with_access_control_no_view_warns(domain: LocalDomain) -> None:
+    assert domain.client.domain()["accessControl"] == "on"
+    for line in ("Get-DkvStore", "show domain", "show waiting"):
+        assert "warning" not in domain.do(*line.split()).err

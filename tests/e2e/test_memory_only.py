@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +32,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 
 def ask(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Any:
     """The NuoDB dialect of the first manager."""
-    first = domain.managers[0]
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://{first.host}:{first.port}/api/1/{path}", data, method=method, headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        text = answer.read()
-    return json.loads(text) if text else None
+    return domain.client.request(method, f"/api/1/{path}", body).value()
 
 
 def requested(domain: LocalDomain, store: str, server: str) -> int:

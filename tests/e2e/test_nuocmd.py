@@ -342,9 +342,11 @@ def test_what_cannot_be_is_said_in_one_sentence(nuocmd: Nuocmd) -> None:
 def test_the_dialect_is_spoken_on_both_ports_and_to_no_stranger(domain: LocalDomain) -> None:
     host = domain.managers[0].host
     for port in (7801, 8888):
-        assert httpx.get(f"http://{host}:{port}/api/1/peers").json()["hasNext"] is False
+        assert httpx.get(f"http://{host}:{port}/api/1/peers", auth=domain.credentials).json()["hasNext"] is False
         stranger = httpx.get(f"http://{host}:{port}/api/1/peers", headers={"Host": "evil.example"})
         assert (stranger.status_code, stranger.json()["code"]) == (403, 403)
+        nobody = httpx.get(f"http://{host}:{port}/api/1/peers")
+        assert (nobody.status_code, nobody.json()["code"]) == (401, 401)
 
 
 def test_a_second_manager_on_the_dialects_port_is_refused_in_a_sentence(domain: LocalDomain) -> None:

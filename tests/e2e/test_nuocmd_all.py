@@ -16,7 +16,7 @@ import pytest
 
 from tests.api.nuodb.test_registry import CERTIFICATE
 from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
-from tests.e2e.nuocmd_forked import Nuocmd
+from tests.e2e.nuocmd_forked import DIAGNOSE_REFUSED, Nuocmd
 
 WORKS = ""
 Row = tuple[str, str]  # the command, and what it prints if it works or, after "!", in which words it is refused
@@ -47,7 +47,7 @@ LOOKS: list[Row] = [
     ("get servers", "id=s1"),
     ("get server-config --this-server", "ThisServerId"),
     ("get server-logs --output {root}", WORKS),
-    ("get diagnose-info --output-dir {root}", WORKS),
+    ("get diagnose-info --output-dir {root}", f"{DIAGNOSE_REFUSED} for s1"),  # it shows its credentials only once
     ("get sql-connection --db-name test", "engine_type=TE"),
     ("get storage-groups --db-name test", "UNPARTITIONED"),
     ("get certificate-info", WORKS),
@@ -175,7 +175,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         (domain.root / "ours.pem").write_text(CERTIFICATE)
         (domain.root / "licence").write_text("x")
         first = domain.managers[0]
-        nuocmd = Nuocmd(first.host, first.port, domain.root, domain.env)
+        nuocmd = Nuocmd(first.host, first.port, domain.root, domain.nuocmd_environ)
         yield Played(domain, nuocmd, {"root": str(domain.root)})
         nuocmd.close()
 

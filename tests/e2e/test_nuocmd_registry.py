@@ -28,7 +28,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 @pytest.fixture(scope="module")
 def nuocmd(domain: LocalDomain) -> Iterator[Nuocmd]:
     first = domain.managers[0]
-    client = Nuocmd(first.host, first.port, domain.root, domain.env)
+    client = Nuocmd(first.host, first.port, domain.root, domain.nuocmd_environ)
     yield client
     client.close()
 
@@ -54,7 +54,7 @@ def test_users_and_roles(nuocmd: Nuocmd) -> None:
     shown = nuocmd("remove role-templates --name dba --accessor --domain-admin --db-admin Orders --hotcopy-admin Orders")
     assert "/api/1" not in shown
     nuocmd("create user --name eve --roles dba --password", "geheimes Wort")
-    assert nuocmd("get users") == "User(name=eve, roles=[dba])\n"
+    assert nuocmd("get users") == "User(name=eve, roles=[dba])\nUser(name=tester, roles=[admin])\n"
     assert "roles=[reader]" in nuocmd("update user-roles --name eve --roles-to-add reader --roles-to-remove dba")
     nuocmd("update user-credentials --name eve --password other")
     nuocmd.refused("create user --name eve --password x", "'create user' failed: There is a user named eve already.")
@@ -154,8 +154,14 @@ def test_server_logs(nuocmd: Nuocmd, tmp_path: Path) -> None:
     assert "manager runs" in (tmp_path / "s1" / "manager.log").read_text()
 
 
-def test_diagnose_info(nuocmd: Nuocmd, tmp_path: Path) -> None:
-    output = nuocmd(f"get diagnose-info --output-dir {tmp_path}")
+def test_diagnose_info_without_access_control(tmp_path: Path) -> None:
+    """It opens connections without the credentials that it was given, which access control refuses (test_nuocmd_all.py)."""
+    with local_domain(tmp_path / "open", servers=2, settings={"DKV_ACCESS_CONTROL": "off"}) as domain:
+        domain.create("Orders")
+        first = domain.managers[0]
+        client = Nuocmd(first.host, first.port, domain.root, domain.env)
+        output = client(f"get diagnose-info --output-dir {tmp_path}")
+        client.close()
     assert "Unable" not in output, output
     (file,) = tmp_path.glob("diagnose-*.zip")
     with zipfile.ZipFile(file) as packed:

@@ -20,6 +20,7 @@ import pytest
 
 import dkv.daemon  # noqa: F401  imported before managers are forked
 from dkv.cli.main import main
+from dkv.client.credentials import basic
 from dkv.engine import binary
 from tests.disks import small_disk
 from tests.e2e.local_domain import DKV, LocalDomain, Manager, Said, local_domain, refused, wait_for
@@ -151,11 +152,11 @@ def test_ctrl_c_in_the_middle_of_a_start(domain: LocalDomain) -> None:
 
 
 def test_a_web_page_cannot_drive_a_manager(domain: LocalDomain) -> None:
-    host = domain.managers[0].host
+    host, shown = domain.managers[0].host, basic(*domain.credentials)
 
     def ask(headers: dict[str, str]) -> tuple[int, str, str]:
         line = http.client.HTTPConnection(host, 7801, timeout=10)
-        line.request("DELETE", "/admin/v1/stores/Orders", headers=headers)
+        line.request("DELETE", "/admin/v1/stores/Orders", headers=headers | {"Authorization": shown})
         answer = line.getresponse()
         response = answer.status, answer.headers["Content-Type"], answer.read().decode()
         line.close()

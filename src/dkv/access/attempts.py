@@ -1,11 +1,26 @@
-"""Access: refused attempts, counted by kind and told of at most once a minute for each peer."""
+"""Access: refused requests, counted by kind, and told of seldom: at most once a minute for each peer, and ten times in all.
+
+A flood of refusals, from whatever number of addresses, takes bounded memory and few commits of the domain's state.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, replace
 
-TOLD_EVERY = 60.0  # s
-MOST_PEERS = 1_000  # told of separately; with more of them the oldest are forgotten
+TOLD_EVERY = 60.0  # s between two reports of one peer
+MOST_REPORTS = 10  # in that time, of all peers
+MOST_PEERS = 1_000  # that are told apart; those beyond are one crowd
+CROWD = "other addresses"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is to be told now: how many requests of a peer were refused since it was told of, and the last of them."""
+
+    peer: str
+    count: int
+    last: str
 
 
 class Attempts:
@@ -13,20 +28,48 @@ class Attempts:
 
     def __init__(self) -> None:
         self.counted: Counter[str] = Counter()  # by the code of the refusal
+        self._untold: dict[str, Report] = {}
         self._told: dict[str, float] = {}  # peer to when it was last told of, oldest first
-        self._untold: Counter[str] = Counter()
+        self._reports: deque[float] = deque(maxlen=MOST_REPORTS)  # when the newest were made
 
-    def refused(self, peer: str, code: str, now: float) -> int:
-        """Count one. How many of this peer to tell of now, this one included; 0 while it was told of less than a minute ago."""
+    def refused(self, peer: str, code: str, last: str) -> bool:
+        """Count a refused request; `last` says which it was and why it was refused, in one line. Whether there was nothing to
+        tell of this peer before.
+        """
         self.counted[code] += 1
-        last = self._told.get(peer)
-        if last is not None and now - last < TOLD_EVERY:
-            self._untold[peer] += 1
-            return 0
+        if peer not in self._untold and len(self._untold) >= MOST_PEERS:
+            peer = CROWD
+        known = self._untold.get(peer)
+        self._untold[peer] = Report(peer, known.count + 1 if known else 1, last)
+        return known is None
+
+    def next_at(self) -> float | None:
+        """When something is to be told; None: nothing, as long as no more is refused."""
+        if not self._untold:
+            return None
+        full = len(self._reports) == MOST_REPORTS
+        free = self._reports[0] + TOLD_EVERY if full else float("-inf")
+        return max(free, min(self._due_at(peer) for peer in self._untold))
+
+    def due(self, now: float) -> list[Report]:
+        """What is to be told now, and is told by that. Where more peers are due than may be told of, the rest is one report."""
+        room = MOST_REPORTS - sum(now - at < TOLD_EVERY for at in self._reports)
+        peers = [peer for peer in self._untold if now >= self._due_at(peer)] if room else []
+        reports = [self._untold.pop(peer) for peer in peers]
+        for peer in peers:
+            self._remember(peer, now)
+        if len(reports) > room:
+            rest = reports[room - 1 :]
+            merged = replace(rest[-1], peer=f"{len(rest)} addresses", count=sum(report.count for report in rest))
+            reports = [*reports[: room - 1], merged]
+        self._reports.extend(now for _ in reports)
+        return reports
+
+    def _due_at(self, peer: str) -> float:
+        return self._told.get(peer, float("-inf")) + TOLD_EVERY
+
+    def _remember(self, peer: str, now: float) -> None:
         self._told.pop(peer, None)
         while len(self._told) >= MOST_PEERS:
-            oldest = next(iter(self._told))
-            del self._told[oldest]
-            self._untold.pop(oldest, None)
+            del self._told[next(iter(self._told))]
         self._told[peer] = now
-        return self._untold.pop(peer, 0) + 1

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dkv.domain.access import Token, User
+from dkv.domain.access import Grants, Token, User
 from dkv.domain.admission import LONGEST_NAME
 from dkv.domain.rights import ADMIN, SERVER
 
@@ -49,7 +49,7 @@ class Caller:
     """A principal with what it was granted: of each of these collections of roles one has to allow what is asked."""
 
     principal: Principal
-    grants: tuple[tuple[str, ...], ...]
+    grants: Grants
 
 
 def local(uid: int, administrators: Collection[int]) -> Caller:

@@ -118,27 +118,3 @@ def _fits(pattern: str, path: str) -> bool:
             return False
         place = found + len(piece)
     return len(path) - len(last) >= place and path.endswith(last)
-
-
-def may_give(caller: Caller, given: Sequence[str], roles: Mapping[str, Role]) -> Refused | None:
-    """Why a caller must not give these roles to a user, a token or another role: nobody gives what it does not have.
-
-    Whoever has every right, by a built-in role in each of its grants, gives any.
-    """
-    wanted = containing(roles, given)
-    for granted in caller.grants or ((),):
-        held = containing(roles, granted)
-        rights = frozenset(right for name in held if name in BUILT_IN for right in BUILT_IN[name])
-        missing = [name for name in sorted(wanted - held) if not _covered(name, rights)]
-        if missing:
-            return no(
-                "not_allowed",
-                f"The principal {caller.principal} cannot give the role {missing[0]}, which it does not have.",
-                "Ask somebody who has it, or an administrator.",
-            )
-    return None
-
-
-def _covered(name: str, rights: frozenset[Right]) -> bool:
-    everything = frozenset(Right) - {Right.SERVER}
-    return rights >= everything or (name in BUILT_IN and BUILT_IN[name] <= rights)

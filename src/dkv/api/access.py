@@ -10,25 +10,29 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dkv.access import certificates, principals, roles, tokens
+from dkv.access import certificates, passed_on, principals, roles, tokens
 from dkv.access.attempts import Attempts
 from dkv.access.certificates import Owner
+from dkv.access.domain_key import DomainKey
 from dkv.access.passwords import LONGEST_HEADER, Credentials, Verifier, basic_credentials
-from dkv.access.principals import Caller, Kind
+from dkv.access.principals import Caller, Kind, Principal
 from dkv.access.roles import Asked
 from dkv.api.context import DRY_RUN, ManagerContext
+from dkv.api.origin import CALLER
 from dkv.api.problems import Answer, one_line, refuse, waiting
-from dkv.api.rights import match, names_in
-from dkv.constants import PRINCIPAL_HEADER
-from dkv.domain.access import MANAGERS
+from dkv.api.rights import SHORTENED, Matched, match, names_in
+from dkv.constants import OPEN_TO_ALL, PRINCIPAL_HEADER, WARNING_HEADER
+from dkv.domain.access import MANAGERS, Token
 from dkv.domain.decision import Refused
 from dkv.domain.identities import fingerprint_of_der, roles_of, user_named, user_with_certificate
 from dkv.domain.model import State
@@ -41,12 +45,19 @@ from dkv.store.contract import StoreError
 log = logging.getLogger("dkv.access")
 
 _PRINCIPAL = PRINCIPAL_HEADER.lower().encode()
-CALLER, JUDGED = "dkv.caller", "dkv.judged"
-"""Where a request's scope carries who was found to ask, and the route that was judged."""
+JUDGED, STILL_ALLOWED, READER = "dkv.judged", "dkv.still_allowed", "dkv.reader"
+"""Where a request's scope carries the route that was judged, a question whether it would be allowed now, which an endless answer
+asks from time to time, and whether the sender of an open request may read more than strangers.
+"""
 
 VERIFICATIONS = 2  # passwords at once: each takes a core and 19 MiB for 40 ms
+LONGEST_PATH = 200  # characters that are told of a refused request's address
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="dkv", charset="UTF-8", Bearer realm="dkv"'}
 HINT = hint("On the manager's machine be root (sudo) or the manager's user; anywhere ", action("showCredentials"), ".")
+
+
+async def unreported(peer: str, count: int, last: str) -> None:
+    """Requests that were refused are no event of any domain."""
 
 
 @dataclass(frozen=True)
@@ -56,48 +67,124 @@ class AccessControl:
     verifier: Verifier
     administrators: Collection[int] = ()  # uids
     attempts: Attempts = field(default_factory=Attempts)
+    used: dict[str, int] = field(default_factory=dict)  # wall clock in ms when each token was last taken here, by its id
+    domain_key: Callable[[], DomainKey] | None = None
+    report: Callable[[str, int, str], Awaitable[None]] = unreported  # of a peer so many refused requests, and the last of them
+    judged_every: float = 10.0  # s after which an answer without an end is judged again: what was revoked ends
     monotonic: Callable[[], float] = time.monotonic
     verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VERIFICATIONS))
+
+
+class Reporter:
+    """Tells the log and the domain of what was refused, when it is time; a task runs only while there is something to tell."""
+
+    def __init__(self, control: AccessControl) -> None:
+        self._control = control
+        self._task: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+
+    def refused(self, peer: str, code: str, last: str) -> None:
+        """Count it, as Attempts.refused; what there is to tell is told in time."""
+        if self._control.attempts.refused(peer, code, last):
+            self.wake()
+
+    def wake(self) -> None:
+        """There is something new to tell."""
+        self._woken.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._report())
+            self._task.add_done_callback(_say_why)
+
+    async def close(self) -> None:
+        """Tell nothing any more."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _report(self) -> None:
+        attempts, clock = self._control.attempts, self._control.monotonic
+        while (at := attempts.next_at()) is not None:
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, at - clock())):
+                    await self._woken.wait()
+            for report in attempts.due(clock()):
+                log.warning("requests of %s were refused: %d, the last: %s", report.peer, report.count, report.last)
+                await self._control.report(report.peer, report.count, report.last)
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        log.error("telling of refused requests failed", exc_info=task.exception())
 
 
 class Access:
     """ASGI middleware: finds out who asks, judges, and only then lets a request through."""
 
-    def __init__(self, app: ASGIApp, manager: ManagerContext, control: AccessControl, answer: Answer) -> None:
+    def __init__(self, app: ASGIApp, manager: ManagerContext, control: AccessControl, reporter: Reporter, answer: Answer) -> None:
         self._app = app
         self._manager = manager
         self._control = control
+        self._reporter = reporter
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = match(scope["path"])
+        found = match(scope["path"], scope["method"])
         query = _query(scope)
         right = found.right(scope["method"], query) if found else None
         if right is Right.OPEN and found:
-            await self._app({**scope, JUDGED: found.template}, receive, send)
+            await self._app({**scope, JUDGED: found.template, READER: await self._reads(found, scope, query)}, receive, send)
             return
         try:
             state = (await self._manager_of(scope).submitter.view()).state
         except StoreError as error:
             await self._without_state(error, scope, receive, send)
             return
-        caller = scope.get(CALLER) or _named(await self._caller(scope, state), scope)
+        caller = scope.get(CALLER) or self._named(await self._caller(scope, state), scope)
         if isinstance(caller, Refused):
             await self._refuse(caller, scope, receive, send)
         elif found is None or right is None:
             await self._app({**scope, CALLER: caller}, receive, send)  # nothing is at that address, and the answer says so
         else:
-            judged = {**scope, CALLER: caller, JUDGED: found.template}
             asked = Asked(right, scope["method"], scope["path"], query, found.parts)
+            judged = {
+                **scope,
+                CALLER: caller,
+                JUDGED: found.template,
+                STILL_ALLOWED: partial(self._is_still_allowed, scope, asked),
+            }
             verdict, receive = await _judge(caller, asked, state, receive)
             if verdict is roles.ALLOWED:
                 await self._app(judged, receive, send)
             else:
                 assert isinstance(verdict, Refused)
                 await self._refuse(verdict, scope, receive, send)
+
+    async def _is_allowed(self, scope: Scope, asked: Asked) -> bool:
+        """Whether a request is allowed now. Raises StoreError."""
+        state = (await self._manager.submitter.view()).state
+        caller = await self._caller(scope, state)
+        return isinstance(caller, Caller) and roles.judge(caller, asked, roles_of(state)) is roles.ALLOWED
+
+    async def _is_still_allowed(self, scope: Scope, asked: Asked) -> bool:
+        """The same of a request that is being answered: what cannot be read was not revoked."""
+        try:
+            return await self._is_allowed(scope, asked)
+        except StoreError:
+            return True
+
+    async def _reads(self, found: Matched, scope: Scope, query: Mapping[str, Sequence[str]]) -> bool:
+        """Whether who sends an open request may also see what only readers see there; with a bad credential it is a stranger."""
+        if found.template not in SHORTENED:
+            return False
+        try:
+            return await self._is_allowed(scope, Asked(Right.READ, scope["method"], scope["path"], query))
+        except StoreError:
+            local = self._local(scope)
+            return local is not None and bool(local.grants[0])
 
     def _manager_of(self, scope: Scope) -> ManagerContext:
         manager: ManagerContext = scope.get(DRY_RUN) or self._manager
@@ -109,17 +196,39 @@ class Access:
         if caller is None or not caller.grants[0]:
             await self._answer(waiting(error), {"Retry-After": "1"})(scope, receive, send)
             return
-        found = match(scope["path"])
+        found = match(scope["path"], scope["method"])
         await self._app({**scope, CALLER: caller, JUDGED: found.template if found else ""}, receive, send)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
-        who = scope["client"][0] if scope.get("client") else "the local socket"
-        if many := self._control.attempts.refused(who, refused.code, self._control.monotonic()):
-            last = one_line(f"{scope['method']} {scope['path']}: {refused.message}")
-            log.warning("%d requests of %s were refused, the last: %s", many, who, last)
+        peer: Peer = scope.get(PEER) or Peer()
+        who = scope["client"][0] if scope.get("client") else f"local uid {peer.uid}"
+        last = one_line(f"{scope['method']} {scope['path'][:LONGEST_PATH]}: {refused.message}")
+        self._reporter.refused(who, refused.code, last)
         await self._answer(refused, CHALLENGE if refused.code == "unauthenticated" else None)(scope, receive, send)
 
     # Who asks ---------------------------------------------------------------------------------------------------------
+
+    def _named(self, caller: Caller | Refused, scope: Scope) -> Caller | Refused:
+        """The principal in whose name a manager passes a request on, with what that manager may do: a server's certificate gives
+        that, and over a manager's socket the domain's key.
+        """
+        names = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _PRINCIPAL]
+        if isinstance(caller, Refused) or not names:
+            return caller
+        principal = self._named_by(caller, names[0], scope) if len(names) == 1 else None
+        if principal is None:
+            message = f"{caller.principal} may not say in whose name it asks."
+            return no("not_allowed", message, f"Leave the header {PRINCIPAL_HEADER} out; it is for the managers of the domain.")
+        return Caller(principal, caller.grants)
+
+    def _named_by(self, caller: Caller, text: str, scope: Scope) -> Principal | None:
+        if caller.principal.kind is Kind.SERVER:
+            return principals.named(unquote(text))
+        if caller.principal.kind is not Kind.LOCAL or self._control.domain_key is None:
+            return None
+        query = scope["query_string"].decode("latin-1")
+        target = scope["path"] + (f"?{query}" if query else "")
+        return passed_on.opened(self._control.domain_key(), text, scope["method"], target, self._manager.clock())
 
     def _local(self, scope: Scope) -> Caller | None:
         peer: Peer = scope.get(PEER) or Peer()
@@ -147,12 +256,20 @@ class Access:
             token = tokens.judge_token(rest.strip(), state.tokens, self._manager.clock())
             if isinstance(token, Refused):
                 return token
+            self._used(token, state)
             owner = user_named(state, token.user) if token.user else None
             return principals.token(token, {owner.name: owner} if owner else {})
         shown = basic_credentials(rest.strip()) if scheme.lower() == "basic" else None
         if shown is None:
             return no("unauthenticated", "The Authorization header is neither Basic nor Bearer as they are written.", HINT)
         return await self._by_password(shown, state)
+
+    def _used(self, token: Token, state: State) -> None:
+        used = self._control.used
+        if token.token_id not in used:  # those that were deleted make room
+            for gone in [known for known in used if known not in state.tokens]:
+                del used[gone]
+        used[token.token_id] = self._manager.clock()
 
     async def _by_password(self, shown: Credentials, state: State) -> Caller | Refused:
         known, verifier = user_named(state, shown.name), self._control.verifier
@@ -185,16 +302,22 @@ async def _judge(caller: Caller, asked: Asked, state: State, receive: Receive) -
     return roles.judge(caller, _with_payload(asked, body), made), _again(body, receive)
 
 
-def _named(caller: Caller | Refused, scope: Scope) -> Caller | Refused:
-    """The principal in whose name a server passes a request on, with what a server may do: only its certificate gives that."""
-    names = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _PRINCIPAL]
-    if isinstance(caller, Refused) or not names:
-        return caller
-    principal = principals.named(unquote(names[0])) if len(names) == 1 else None
-    if caller.principal.kind is not Kind.SERVER or principal is None:
-        message = f"{caller.principal} may not say in whose name it asks."
-        return no("not_allowed", message, f"Leave the header {PRINCIPAL_HEADER} out; it is for the managers of the domain.")
-    return Caller(principal, caller.grants)
+class Uncontrolled:
+    """ASGI middleware of a manager without access control: every answer says so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def warning(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), _OPEN_TO_ALL]}
+            await send(message)
+
+        await self._app(scope, receive, warning)
+
+
+_OPEN_TO_ALL = (WARNING_HEADER.encode(), OPEN_TO_ALL.encode())
 
 
 def refuse_unjudged(request: Request) -> None:

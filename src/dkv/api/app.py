@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import Receive, Scope, Send
@@ -58,12 +59,14 @@ class Api:
 
     def __init__(self, manager: ManagerContext, control: AccessControl | None = None) -> None:
         self.manager = manager
-        self._control = control
+        self.control = control
         self.sampler = metrics.Sampler(manager)
         self.streams = Streams(manager)
+        self.reporter = access.Reporter(control) if control else None
         native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)
         dialect = self._application([nuodb.router], pagination.known_parameters, errors.answer)
         self.dialects = (Dialect(native, "Problem", "application/problem+json"), Dialect(dialect, "Error", "application/json"))
+        self.access_control: Literal["on", "off"] = "on" if control else "off"
         self.documents: dict[bool | None, description.Json] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +76,7 @@ class Api:
     def _application(
         self, routers: Sequence[APIRouter], parameters: Callable[[Request], None], answer: problems.Answer
     ) -> FastAPI:
-        judged = [Depends(access.refuse_unjudged)] if self._control else []
+        judged = [Depends(access.refuse_unjudged)] if self.control else []
         app = FastAPI(
             title="dkv manager",
             version=VERSION,
@@ -88,8 +91,10 @@ class Api:
         for router in routers:
             app.include_router(router)
         problems.install(app, answer)
-        if self._control:
-            app.add_middleware(access.Access, manager=self.manager, control=self._control, answer=answer)
+        if self.control and self.reporter:
+            app.add_middleware(access.Access, manager=self.manager, control=self.control, reporter=self.reporter, answer=answer)
+        else:
+            app.add_middleware(access.Uncontrolled)
         app.add_middleware(Guard, manager=self.manager, answer=answer)
         return app
 
@@ -104,3 +109,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.api.sampler.close()
     await app.state.api.streams.close()
+    if app.state.api.reporter:
+        await app.state.api.reporter.close()

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from dkv.api.origin import Attributed, Commands, origin_of
 from dkv.control.certificates import Certificates
-from dkv.control.submit import RequestKey, View
-from dkv.domain.commands import Command
-from dkv.domain.decision import Accepted, Refused
+from dkv.control.submit import View
 from dkv.domain.model import DatabaseOptions, Process, Server, State
-from dkv.store.contract import Snapshot, StoredEvent, StoreError
-
-
-class Commands(Protocol):
-    """Reads and changes of the domain (control/submit.py, Submitter)."""
-
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
-        """Decide and commit; the same `key` gets the same answer through any manager, another request under it a refusal.
-        Raises StoreError."""
-        ...
-
-    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
-        """What submit would answer to a key it has answered already; None for another one. Raises StoreError."""
-        ...
-
-    async def check(self, command: Command) -> Accepted | Refused:
-        """What submit would answer now; writes nothing. Raises StoreError."""
-        ...
-
-    async def view(self) -> View:
-        """A linearizable read. Raises StoreError."""
-        ...
-
-    async def snapshot(self) -> Snapshot:
-        """The same as records, for a backup. Raises StoreError."""
-        ...
+from dkv.store.contract import StoredEvent, StoreError
 
 
 class EventLog(Protocol):
@@ -149,10 +123,10 @@ DRY_RUN = "dkv.dry_run"
 
 
 def manager_of(request: Request) -> ManagerContext:
-    """The manager of the application that serves this request, or that of a dry run."""
+    """The manager of the application that serves this request, or that of a dry run; what it submits is this request's."""
     manager = request.scope.get(DRY_RUN) or request.app.state.api.manager
     assert isinstance(manager, ManagerContext)
-    return manager
+    return replace(manager, submitter=Attributed(manager.submitter, origin_of(request.scope, manager.server_id)))
 
 
 Manager = Annotated[ManagerContext, Depends(manager_of)]

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from dkv.access.principals import Caller
-from dkv.access.roles import may_give
-from dkv.api.access import CALLER
 from dkv.api.context import ManagerContext
+from dkv.api.origin import CALLER, origin_of
 from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import RequestKey, View
 from dkv.domain import status
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.identities import roles_of
 from dkv.domain.model import Archive, Database, State
 from dkv.domain.refusals import living_database, nearest
-from dkv.domain.rights import ADMIN
 from dkv.wire import schemas, views
 
 
@@ -44,32 +38,8 @@ async def idempotency_key(
 
 
 def actor_of(request: Request) -> str:
-    """Who asked, for the event log: the principal under access control, else from where."""
-    if caller := request.scope.get(CALLER):
-        return str(caller.principal)
-    return f"operator at {request.client.host}" if request.client else "operator"
-
-
-@dataclass(frozen=True)
-class Giving:
-    """Who asks, as it may give roles to others. Without access control whoever asks gives any."""
-
-    actor: str
-    caller: Caller | None
-
-    def gives(self, given: Sequence[str], state: State, *, widens: bool = False) -> None:
-        """Raises Refusal unless the caller has these roles itself, or every right. `widens`: a role gets more requests, which
-        only who has every right may add."""
-        if self.caller is None:
-            return
-        refused = may_give(self.caller, [*given, *([ADMIN] if widens else [])], roles_of(state))
-        if refused:
-            raise Refusal(refused)
-
-
-def giving_of(request: Request) -> Giving:
-    """The caller of a request, as a giver of roles."""
-    return Giving(actor_of(request), request.scope.get(CALLER))
+    """Who asked, for the log of a manager."""
+    return origin_of(request.scope, "").actor
 
 
 def is_judged(request: Request) -> bool:
@@ -78,7 +48,6 @@ def is_judged(request: Request) -> bool:
 
 
 Judged = Annotated[bool, Depends(is_judged)]
-Giver = Annotated[Giving, Depends(giving_of)]
 Key = Annotated[RequestKey | None, Depends(idempotency_key)]
 Actor = Annotated[str, Depends(actor_of)]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request
 from fastapi.responses import Response
 
+from dkv.access.principals import Kind
+from dkv.api.access import STILL_ALLOWED
 from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
@@ -29,28 +32,50 @@ Accept = Annotated[str, Header()]
 Resume = Annotated[str, Header(alias="Last-Event-ID")]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which events are asked for: those of a store, of a principal; None: of all."""
+
+    store: str | None
+    by: str | None
+
+    def of(self, batch: Sequence[StoredEvent]) -> list[schemas.Event]:
+        """Those of a batch, as they are shown."""
+        shown = [views.event_view(stored) for stored in batch]
+        return [event for event in shown if self.store in (None, event["database"]) and self._is_by(event["actor"])]
+
+    def _is_by(self, actor: str) -> bool:
+        """Whether it is that principal, written whole or without the kind of its identity."""
+        return self.by is None or actor == self.by or any(actor == f"{kind} {self.by}" for kind in Kind)
+
+
 @router.get("/admin/v1/events", response_model=schemas.Events, responses={200: STREAM})
 async def events(
     request: Request,
     manager: Manager,
     after: Annotated[int, Query(ge=0)] = 0,
     store: str | None = None,
+    by: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     newest: Annotated[int, Query(ge=0, le=10_000)] = 0,
     accept: Accept = "",
     last_event_id: Resume = "",
 ) -> schemas.Events | Response:
-    """Events with a sequence above `after`, oldest first; `store` keeps those of one store, `newest` only the last ones.
+    """Events with a sequence above `after`, oldest first; `store` keeps those of one store, `by` those of one principal,
+    such as `user ann` or `ann`, `newest` only the last ones.
 
     As JSON when `Accept` asks for application/json, with the sequence of the `oldest` event that is kept (0: there is
     none); else as a text/event-stream for ever, which resumes after `Last-Event-ID`; that wins over `after`.
     """
+    wanted = Wanted(store, by)
     if newest:
-        after = max(after, await _before_newest(manager, newest, store))
+        after = max(after, await _before_newest(manager, newest, wanted))
     if "application/json" in accept and "text/event-stream" not in accept:
-        return {"events": await _page(manager, after, store, limit), "oldest": await _oldest(manager)}
+        return {"events": await _page(manager, after, wanted, limit), "oldest": await _oldest(manager)}
     streams: Streams = request.app.state.api.streams
-    stream = _stream(manager, streams, _resumed(last_event_id, after), store)
+    api = request.app.state.api
+    judging = Judging(request.scope[STILL_ALLOWED], api.control.judged_every) if api.control else Judging()
+    stream = _stream(manager, streams, _resumed(last_event_id, after), wanted, judging)
     return streams.answer(request.client.host if request.client else "", stream)
 
 
@@ -95,18 +120,18 @@ def _resumed(last_event_id: str, after: int) -> int:
     return max(after, int(last_event_id))
 
 
-async def _page(manager: ManagerContext, after: int, store: str | None, limit: int) -> list[schemas.Event]:
+async def _page(manager: ManagerContext, after: int, wanted: Wanted, limit: int) -> list[schemas.Event]:
     events: list[schemas.Event] = []
     while True:
         batch = await manager.event_log.events(after, PAGE)
-        events += _of(batch, store)
+        events += wanted.of(batch)
         if len(batch) < PAGE or len(events) >= limit:
             return events[:limit]
         after = batch[-1].sequence
 
 
-async def _before_newest(manager: ManagerContext, count: int, store: str | None) -> int:
-    """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
+async def _before_newest(manager: ManagerContext, count: int, wanted: Wanted) -> int:
+    """The sequence after which the newest `count` wanted events follow: read backwards, page by page."""
     end = await manager.event_log.newest()
     events: list[schemas.Event] = []
     while end > 0 and len(events) < count:
@@ -114,34 +139,48 @@ async def _before_newest(manager: ManagerContext, count: int, store: str | None)
         batch = [event for event in await manager.event_log.events(start, PAGE) if event.sequence <= end]
         if not batch:
             break
-        events = _of(batch, store) + events
+        events = wanted.of(batch) + events
         end = start
     return int(events[-count]["sequence"]) - 1 if len(events) >= count else 0
 
 
-def _of(batch: Sequence[StoredEvent], store: str | None) -> list[schemas.Event]:
-    shown = [views.event_view(stored) for stored in batch]
-    return [event for event in shown if store is None or event["database"] == store]
+async def always() -> bool:
+    """Without access control every stream goes on."""
+    return True
 
 
-async def _stream(manager: ManagerContext, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
-    """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
+@dataclass(frozen=True)
+class Judging:
+    """Whether a stream may go on, and every how many seconds that is asked."""
+
+    is_allowed: Callable[[], Awaitable[bool]] = always
+    every: float = 10.0
+
+
+async def _stream(manager: ManagerContext, streams: Streams, after: int, wanted: Wanted, judging: Judging) -> AsyncIterator[str]:
+    """Events as they happen, as long as who reads them is allowed to. None has a name of its own: a browser's EventSource gives
+    `onmessage` only those without.
+    """
     yield ": events follow\n\n"
     clock = asyncio.get_running_loop().time
-    written_at = clock()
+    written_at = judged_at = clock()
     while not manager.closing():
+        if clock() >= judged_at + judging.every:
+            judged_at = clock()
+            if not await judging.is_allowed():
+                return
         try:
             batch = await manager.event_log.events(after, PAGE)
         except StoreError:
             batch = []
             await asyncio.sleep(POLL)
-        for event in _of(batch, store):
+        for event in wanted.of(batch):
             written_at = clock()
             yield f"id: {event['sequence']}\ndata: {json.dumps(event)}\n\n"
         if batch:
             after = batch[-1].sequence
         else:
-            await streams.beyond(after, max(0.0, written_at + KEEP_ALIVE - clock()))
+            await streams.beyond(after, max(0.0, min(written_at + KEEP_ALIVE, judged_at + judging.every) - clock()))
         if clock() >= written_at + KEEP_ALIVE:
             written_at = clock()
             yield ": nothing happened\n\n"

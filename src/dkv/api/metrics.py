@@ -103,7 +103,9 @@ async def metrics(
     await sampler.keep_sampling()
     rows += own_rows(context.manager, sampler, state, window_sec)
     rows.sort(key=lambda row: (row["store"], row["instanceName"] or ""))
-    return {"metrics": rows, "updated": context.manager.clock(), "silentServers": silent}
+    control = request.app.state.api.control
+    refused = dict(control.attempts.counted) if control else {}
+    return {"metrics": rows, "updated": context.manager.clock(), "silentServers": silent, "refusedRequests": refused}
 
 
 def own_rows(manager: ManagerContext, sampler: Sampler, state: State, window: int) -> list[schemas.Metric]:

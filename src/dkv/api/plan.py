@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from fastapi import Request
 
-from dkv.api.access import CALLER
 from dkv.api.bodies import PlanBody, StepBody
 from dkv.api.context import DRY_RUN, Context, ManagerContext
+from dkv.api.origin import CALLER
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.control.dry_run import DryRun

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 
 from dkv.address import is_loopback
-from dkv.api.access import CALLER
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated
+from dkv.api.origin import CALLER
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import losses

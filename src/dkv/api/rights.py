@@ -1,7 +1,7 @@
 """API: the right that each route asks for (domain/rights.py), and which route a request is for.
 
 A route that is missing here is reached by nobody once access control is on, and fails a test before that. Of two templates that
-fit one address the one with the earlier literal part wins, as in the order of the routers.
+fit one address and have its method the one with the earlier literal part wins, as in the order of the routers.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/join-tokens": {"GET": AUTHORITY, "POST": AUTHORITY},
     "/admin/v1/join-tokens/{token_id}": {"DELETE": AUTHORITY},
     "/admin/v1/tokens": {"GET": USERS, "POST": USERS},
+    "/admin/v1/tokens/used": {"GET": READ},
     "/admin/v1/tokens/{token_id}": {"DELETE": USERS},
     "/api/1/peers": {"GET": READ},
     "/api/1/peers/certificates": {"GET": READ, "POST": AUTHORITY},
@@ -117,6 +118,9 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
 }
 """By the address's template and the method."""
 
+SHORTENED = ("/admin/v1/identity",)
+"""Open routes that say more to who may read."""
+
 UNMASKED = ("/api/1/databases/{name}", "maskPassword")
 """The route that answers a password in clear, and the parameter that has it do so unless it is said to be true."""
 
@@ -145,17 +149,23 @@ class Matched:
         return asked
 
 
-def match(path: str) -> Matched | None:
-    """The route of an address; None without one."""
+def match(path: str, method: str = "") -> Matched | None:
+    """The route of an address: one that has the method, as the router looks for it, else any; None without one."""
     if len(path) > _LONGEST:
         return None
+    other: Matched | None = None
     for template, pattern in _PATTERNS:
         if matched := pattern.fullmatch(path):
-            parts = {_camel(name): value for name, value in matched.groupdict().items()}
-            if template.startswith(_DATABASE_IN):
-                parts["dbName"] = parts["name"]
-            return Matched(template, ROUTES[template], parts)
-    return None
+            found = Matched(template, ROUTES[template], _parts(template, matched.groupdict()))
+            if method in found.rights:
+                return found
+            other = other or found
+    return other
+
+
+def _parts(template: str, groups: Mapping[str, str]) -> Mapping[str, str]:
+    parts = {_camel(name): value for name, value in groups.items()}
+    return parts | {"dbName": parts["name"]} if template.startswith(_DATABASE_IN) else parts
 
 
 def names_in(template: str) -> set[str]:

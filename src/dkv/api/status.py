@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import cast
+
+from fastapi import Request
+
+from dkv.api.access import READER
 from dkv.api.context import Context, Manager
 from dkv.api.routing import Router
+from dkv.domain.access import MANAGERS
+from dkv.domain.identities import fingerprint_of
 from dkv.store.contract import StoreError
 from dkv.wire import schemas, views
 from dkv.wire.maintenance import waiting_view
@@ -12,11 +20,12 @@ router = Router(tags=["looking"])
 
 
 @router.get("/admin/v1/domain")
-async def domain(context: Context) -> schemas.Domain:
+async def domain(request: Request, context: Context) -> schemas.Domain:
     """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
     view = context.view
     leader = await context.manager.peers.leader_server()
-    return views.domain_view(view.state, view.revision, leader, context.manager.server_id, context.manager.clock())
+    manager, control = context.manager, request.app.state.api.access_control
+    return views.domain_view(view.state, view.revision, leader, manager.server_id, manager.clock(), control=control)
 
 
 @router.get("/admin/v1/processes")
@@ -42,14 +51,21 @@ async def waiting_for(context: Context, store: str | None = None) -> schemas.Wai
 
 
 @router.get("/admin/v1/identity")
-async def identity(manager: Manager) -> schemas.Identity:
-    """Who this manager is. `domainUid` is null while it waits for the domain."""
-    domain_uid: str | None
-    try:
-        domain_uid = (await manager.submitter.view()).state.uid
-    except StoreError:
-        domain_uid = None
-    return {"product": "dkv", "serverId": manager.server_id, "uid": manager.uid, "domainUid": domain_uid}
+async def identity(request: Request, manager: Manager) -> schemas.Identity:
+    """Who this manager is. `domainUid` is null while it waits for the domain, `authority` while it has none. Who may not read the
+    domain gets no more than that.
+    """
+    short: schemas.Identity = {"product": "dkv", "domainUid": None, "authority": None}
+    with suppress(StoreError):
+        state = (await manager.submitter.view()).state
+        authority = state.authorities.get(MANAGERS)
+        short |= {"domainUid": state.uid, "authority": fingerprint_of(authority.current) if authority else None}
+    api = request.app.state.api
+    if api.control and not request.scope[READER]:
+        return short
+    refused = dict(api.control.attempts.counted) if api.control else {}
+    more = {"serverId": manager.server_id, "uid": manager.uid, "accessControl": api.access_control, "refusedRequests": refused}
+    return cast(schemas.Identity, short | more)
 
 
 @router.get("/healthz")

@@ -198,6 +198,9 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         session.screen.error(error.message, _hint(session, error))
         return error.exit_code
     finally:
+        for warning in sorted(session.warnings):
+            session.screen.note(f"warning: {warning}")
+        session.warnings.clear()
         session.screen.as_json = json_before
 
 

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterator
 from dkv.cli.errors import DONE, FAILED
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.client import Endpoint, HttpTransport, Json, Reply, Request, Transport
+from dkv.client import Endpoint, Json, Reply, Request, Transport
 
 PLANNED = ("/admin/v1/", "/api/1/")
 NOTHING_TO_DO = ("already_running", "already_stopping", "copy_ended")
 """Refusals that fail no command: what was asked for is so already."""
+
+
+ORIGIN = ("now", "actor", "entry", "grants")  # fields that every command has
 
 
 class DryRunEnd(Exception):
@@ -71,7 +74,7 @@ class RecordingTransport:
 
 def dry_run(session: Session, run: Callable[[], int]) -> int:
     """Run a command without changing anything, then print what it would do. What it raises goes on to the caller."""
-    recorder = RecordingTransport(session.transport or HttpTransport())
+    recorder = RecordingTransport(session.transport)
     screen, sleep, transport = session.screen, session.sleep, session.transport
     session.transport, session.sleep = recorder, _end
     session.screen = Screen(io.StringIO(), screen.err, colour=False)
@@ -108,6 +111,6 @@ def _print(screen: Screen, steps: list[Json]) -> None:
 
 
 def _fields(fields: Json) -> str:
-    """A command's fields as text, without time, actor and empty values."""
-    shown = {k: v for k, v in fields.items() if k not in ("now", "actor") and v not in (None, "", [], {}, False)}
+    """A command's fields as text, without time, origin and empty values."""
+    shown = {name: value for name, value in fields.items() if name not in ORIGIN and value not in (None, "", [], {}, False)}
     return ", ".join(f"{name}={value}" for name, value in shown.items())

@@ -107,7 +107,7 @@ def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint], a
     """Keep credentials that a manager takes, written as the environment would give them. Raises ClientError, CliError."""
     shown = Credentials(given, authorities)
     header = shown.from_environment()
-    transport = session.transport or HttpTransport(shown)
+    transport = HttpTransport(shown) if isinstance(session.transport, HttpTransport) else session.transport
     pool = ManagerPool(targets, transport, LOGIN_WITHIN)
     try:
         pool.first(lambda client: client.request("GET", "/readyz"))

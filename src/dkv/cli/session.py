@@ -13,7 +13,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, FAILED, CliError, NothingSent, Usage
 from dkv.cli.output import NARROW, SUCCESS, Row, Screen
 from dkv.cli.waiting import until
-from dkv.client import BadEndpoint, Endpoint, ManagerPool, Transport, parse_endpoint
+from dkv.client import BadEndpoint, Endpoint, HttpTransport, ManagerPool, Transport, parse_endpoint
 from dkv.constants import MANAGER_PORT
 from dkv.user_dirs import config_dir
 
@@ -82,7 +82,8 @@ class Session:
     ) -> None:
         self.screen = screen
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
-        self.transport = transport
+        self.warnings: set[str] = set()  # what managers have to say beside their answers
+        self.transport = transport or HttpTransport(warn=self.warnings.add)
         self.in_shell = in_shell
         self.sleep = sleep
         self.clock = clock

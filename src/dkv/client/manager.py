@@ -69,23 +69,25 @@ class ManagerClient:
         """Everything that waits: for what, since when, why, and a hint."""
         return cast("schemas.Waiting", self.read("/waiting", store=store))["waiting"]
 
-    def events(self, after: int = 0, store: str | None = None) -> list[schemas.Event]:
-        """The events with a sequence above `after`, oldest first."""
-        return cast("schemas.Events", self.read("/events", after=after, store=store))["events"]
+    def events(self, after: int = 0, store: str | None = None, by: str | None = None) -> list[schemas.Event]:
+        """The events with a sequence above `after`, oldest first; those of a store, of a principal, or all."""
+        return cast("schemas.Events", self.read("/events", after=after, store=store, by=by))["events"]
 
-    def newest_events(self, count: int, store: str | None = None) -> schemas.Events:
+    def newest_events(self, count: int, store: str | None = None, by: str | None = None) -> schemas.Events:
         """The newest `count` events as `events`, oldest first, and the sequence of the `oldest` one kept."""
-        return cast("schemas.Events", self.read("/events", newest=count, limit=count, store=store))
+        return cast("schemas.Events", self.read("/events", newest=count, limit=count, store=store, by=by))
 
     def event_chain(self, sequence: int) -> schemas.Chain:
         """One event as the first of `events`, followed by what it follows from; `trimmed` when older ones are not kept."""
         return cast("schemas.Chain", self.read(f"/events/{sequence}"))
 
-    def follow_events(self, after: int = 0, store: str | None = None, silence: float = 60.0) -> Iterator[schemas.Event]:
+    def follow_events(
+        self, after: int = 0, store: str | None = None, by: str | None = None, silence: float = 60.0
+    ) -> Iterator[schemas.Event]:
         """Events as they happen, without end. After a broken connection call again with the last `sequence` seen.
         `silence` is how many seconds may pass without a byte."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        request = Request("GET", NATIVE + "/events" + query_of({"after": after, "store": store}), headers)
+        request = Request("GET", NATIVE + "/events" + query_of({"after": after, "store": store, "by": by}), headers)
         yield from read_events(self._transport.stream(self.endpoint, request, silence))
 
     def leader_bound(self, name: str, group: str, archive_id: int) -> schemas.Bound:

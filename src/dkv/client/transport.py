@@ -18,7 +18,7 @@ from dkv.client.credentials import BadCredentials, Credentials
 from dkv.client.errors import ClientError
 from dkv.client.exchange import Exchange, NotHttp
 from dkv.client.own_socket import OwnSocket
-from dkv.constants import MANAGER_PORT
+from dkv.constants import MANAGER_PORT, WARNING_HEADER
 from dkv.hints import Hint, from_json
 
 Json = dict[str, Any]
@@ -187,12 +187,18 @@ class HttpTransport:
     sent before the manager is verified, and none off loopback without TLS.
 
     `secure` makes TLS where https is spoken, for a manager that asks another one; else it is made with the authorities of the
-    user's credentials.
+    user's credentials. `warn` takes what an answer has to say beside what was asked for.
     """
 
-    def __init__(self, credentials: Credentials | None = None, secure: Secure | None = None) -> None:
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        secure: Secure | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._credentials = Credentials(os.environ) if credentials is None else credentials
         self._secure = secure
+        self._warn = warn
         self._own: dict[Endpoint, OwnSocket | None] = {}
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
@@ -207,6 +213,8 @@ class HttpTransport:
         try:
             connection, headers = self._open(endpoint, remaining)
             _ask(connection, endpoint, request, headers)
+            if warning := connection.headers.get(WARNING_HEADER):
+                self._warn(warning)
             return Reply(connection.status, connection.headers, b"".join(connection.body()))
         except (OSError, NotHttp) as error:
             self._own.pop(endpoint, None)  # a manager that is being started has its socket in a moment

@@ -12,6 +12,8 @@ from enum import StrEnum
 METHODS = ("*", "GET", "PUT", "POST", "DELETE")
 
 Pairs = tuple[tuple[str, str], ...]
+Grants = tuple[tuple[str, ...], ...]
+"""What a principal was granted: of each of these collections of roles one has to allow what it asks for."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ import hmac
 from collections.abc import Collection, Iterable, Mapping
 
 from dkv.domain.access import Joined, JoinToken, Role
+from dkv.domain.commands import Command
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import nearest, no
-from dkv.domain.rights import BUILT_IN, GIVEN
+from dkv.domain.rights import ADMIN, BUILT_IN, GIVEN, Right
 
 MINUTE = 60_000
 SHORTEST = 1_000  # ms a token lives at least
@@ -108,3 +109,51 @@ def containing(roles: Mapping[str, Role], names: Iterable[str]) -> set[str]:
             contained.add(name)
             waiting += roles[name].sub_roles if name in roles and name not in BUILT_IN else ()
     return contained
+
+
+def may_give(command: Command, given: Iterable[str], roles: Mapping[str, Role]) -> Refused | None:
+    """Why who asked must not give these roles to a user, a token or another role: nobody gives what it does not have.
+
+    Whoever has every right, by a built-in role in each of its grants, gives any.
+    """
+    if command.grants is None:
+        return None
+    wanted = containing(roles, given)
+    for granted in command.grants or ((),):
+        held = containing(roles, granted)
+        rights = built_in_rights(held)
+        missing = [name for name in sorted(wanted - held) if not _covered(name, rights)]
+        if missing:
+            return no(
+                "not_allowed",
+                f"The principal {command.actor} cannot give the role {missing[0]}, which it does not have.",
+                "Ask somebody who has it, or an administrator.",
+            )
+    return None
+
+
+def built_in_rights(names: Iterable[str]) -> frozenset[Right]:
+    """What the built-in ones of these roles give."""
+    return frozenset(right for name in names if name in BUILT_IN for right in BUILT_IN[name])
+
+
+def _covered(name: str, rights: frozenset[Right]) -> bool:
+    return rights >= BUILT_IN[ADMIN] or (name in BUILT_IN and BUILT_IN[name] <= rights)
+
+
+def may_order(command: Command, right: Right, roles: Mapping[str, Role]) -> Refused | None:
+    """Why who asked must not have this command carried out, as far as built-in roles say it. A role that somebody made gives
+    requests, not rights: it was judged where the request came in.
+    """
+    if command.grants is None or (command.grants and all(_orders(granted, right, roles) for granted in command.grants)):
+        return None
+    return no(
+        "not_allowed",
+        f"The principal {command.actor} may not have {type(command).__name__} carried out: that needs the right {right}.",
+        "An administrator can give it another role.",
+    )
+
+
+def _orders(granted: Iterable[str], right: Right, roles: Mapping[str, Role]) -> bool:
+    held = containing(roles, granted)
+    return right in built_in_rights(held) or bool(held & roles.keys())

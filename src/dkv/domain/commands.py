@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dkv.domain.access import Grants
 from dkv.domain.model import DatabaseOptions, PositionReport, ProcessRole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One thing that happens. `now` is the wall clock in ms (shown, never judged by); `actor` is who asked."""
+    """One thing that happens. `now` is the wall clock in ms (shown, never judged by); `actor` is the principal that asked,
+    `entry` the entry point that it came by, `grants` what that principal was granted; None: there is no access control, or a
+    manager saw it itself.
+    """
 
     now: int = 0
     actor: str = ""
+    entry: str = ""
+    grants: Grants | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -696,6 +702,17 @@ class ServerLost(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestsRefused(ManagerFact):
+    """The manager refused requests of a peer, for what it showed or may do: so many since that was last reported. `last` says
+    which was the last, and why.
+    """
+
+    peer: str
+    count: int
+    last: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrainServer(Command):
     """End every process of a server, or those of one database. Refused where that would end the serving of a group or its
     writes, unless `force`, `kill` or `evict` (as of one process, ShutdownProcess) says that this is meant."""
@@ -922,6 +939,7 @@ FACTS: tuple[type[Command], ...] = (
     Tick,
     ServerJoined,
     ServerLost,
+    RequestsRefused,
     ProcessStarted,
     ProcessConfigured,
     LoadingProgressed,

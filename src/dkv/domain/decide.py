@@ -11,9 +11,12 @@ from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain import invariants
+from dkv.domain.admission import may_order
+from dkv.domain.command_rights import right_of
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Decision, InvariantError, Refused
 from dkv.domain.draft import Draft
+from dkv.domain.identities import roles_of
 from dkv.domain.model import COPIES_ACTIVE, State
 from dkv.domain.rules import (
     archives,
@@ -77,6 +80,7 @@ RULES: dict[type[Command], Rule] = {
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
     c.ServerLost: servers.server_lost,
+    c.RequestsRefused: servers.requests_refused,
     c.LackEnded: held_back.lack_ended,
     c.ProcessStarted: processes.process_started,
     c.ProcessConfigured: processes.process_configured,
@@ -148,7 +152,11 @@ def decide_looking_at_all(state: State, command: Command) -> Decision:
 
 def _decide(state: State, command: Command, settle_draft: Callable[[Draft], None]) -> Decision:
     draft = Draft(state, command)
-    refused = texts.unprintable(command) or RULES[type(command)](draft, command)
+    refused = (
+        may_order(command, right_of(command), roles_of(state) if command.grants else {})
+        or texts.unprintable(command)
+        or RULES[type(command)](draft, command)
+    )
     if refused:
         return refused
     settle_draft(draft)

@@ -29,6 +29,7 @@ class Event:
     change: str = ""  # "FROM -> TO" where a life cycle moved
     command: str = ""  # the command that made it so
     actor: str = ""  # who asked
+    entry: str = ""  # the entry point that it came by, and of which manager; "" for what a manager saw itself
     at: int = 0  # wall clock, ms
     start_id: int | None = None
     archive_id: int | None = None

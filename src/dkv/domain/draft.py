@@ -127,7 +127,16 @@ class Draft(event_causality.DecisionEvents):
         """
         command = self.command
         number = self.before.events + len(self.events) + 1
-        event = Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
+        event = Event(
+            kind,
+            subject,
+            because,
+            command=type(command).__name__,
+            actor=command.actor,
+            entry=command.entry,
+            at=command.now,
+            **facts,
+        )
         source = event_causality.cause(self, event) if after is None else after
         self.newest[event_causality.about(self, event)] = number
         self.events.append(evolve(event, back=number - source if source else 0))

@@ -16,7 +16,7 @@ from typing import Any
 
 from dkv.domain.access import METHODS, AllowedRequest, Pairs, Role, User
 from dkv.domain.model import Reader
-from dkv.domain.rights import BUILT_IN
+from dkv.domain.rights import ADMIN, BUILT_IN
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
@@ -39,6 +39,21 @@ def _without_shadowed(state: Reader, user: User) -> User:
     to give what that gives."""
     roles = tuple(role for role in user.roles if role not in BUILT_IN or ("role", role) not in state.records)
     return user if roles == user.roles else replace(user, roles=roles)
+
+
+def given_by(kind: str, before: str | None, after: str | None) -> tuple[str, ...]:
+    """The roles that a change of a user's or a role's record gives to somebody: what is new in it; all that a user has where
+    its credentials change, because whoever sets those can be that user; admin where a role gets requests.
+    """
+    if kind == "user" and after is not None:
+        user, was = _user("", after), _user("", before or "{}")
+        same = (user.password, user.certificate) == (was.password, was.certificate)
+        return tuple(role for role in user.roles if not (same and role in was.roles))
+    if kind == "role" and after is not None:
+        role, old = _role("", after), _role("", before or "{}")
+        widened = set(role.requests) - set(old.requests)
+        return (*(name for name in role.sub_roles if name not in old.sub_roles), *([ADMIN] if widened else []))
+    return ()
 
 
 def roles_of(state: Reader) -> dict[str, Role]:

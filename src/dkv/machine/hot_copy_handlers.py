@@ -53,7 +53,7 @@ class HotCopyHandlers:
         await self._submitter.submit(CopyRecognised(archive_id=step.archive_id, **held, **self._header))
 
     async def _claim_target(self, step: steps.ClaimTarget) -> None:
-        who = {"copy_id": step.copy_id, "archive_id": step.archive_id}
+        who: dict[str, Any] = {"copy_id": step.copy_id, "archive_id": step.archive_id}
         try:
             await self._engines.claim_target(step.directory, step.target, step.label)
         except EngineRefused as refused:
@@ -109,7 +109,7 @@ class HotCopyHandlers:
         )
 
     async def _write_copy(self, step: steps.WriteCopy) -> None:
-        who = {"copy_id": step.copy_id, "archive_id": step.archive_id}
+        who: dict[str, Any] = {"copy_id": step.copy_id, "archive_id": step.archive_id}
         reported = 0
 
         async def report(percent: int) -> None:

@@ -54,6 +54,7 @@ WORDS = {
     "user.deleted": "{subject} was deleted",
     "process.users_altered": "the users of {subject} were altered",
     "server.lost": "the manager of {subject} is away",
+    "server.refused": "the manager of {subject} refused requests",
     "server.joined": "the manager of {subject} joined",
     "server.admitted": "{subject} was admitted",
     "server.certificate": "the manager of {subject} has a new certificate",

@@ -5,7 +5,7 @@ Field names are camelCase. Times called `at`, `since` or ending in `At` are wall
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic, which describes these, takes no other before Python 3.12
 
@@ -443,12 +443,13 @@ class Server(TypedDict):
 
 
 class Domain(TypedDict):
-    """The domain and its servers."""
+    """The domain and its servers. `accessControl` is whether the manager that answers asks who sends a request."""
 
     uid: str
     revision: int
     leaderServer: str | None
     servers: list[Server]
+    accessControl: Literal["on", "off"]
 
 
 class Address(TypedDict):
@@ -508,12 +509,18 @@ class Waiting(TypedDict):
 
 
 class Identity(TypedDict):
-    """Who a manager is; `domainUid` is null while it waits for the domain."""
+    """Who a manager is; `domainUid` is null while it waits for the domain, `authority` (the SHA-256 of the certificate of the
+    domain's authority, in hex) while it has none. Strangers get only these. `refusedRequests`: how many this manager refused
+    since it was started, by the code of the refusal.
+    """
 
     product: Literal["dkv"]
-    serverId: str
-    uid: str
     domainUid: str | None
+    authority: str | None
+    serverId: NotRequired[str]
+    uid: NotRequired[str]
+    accessControl: NotRequired[Literal["on", "off"]]
+    refusedRequests: NotRequired[dict[str, int]]
 
 
 class Status(TypedDict):
@@ -542,11 +549,12 @@ class Metric(TypedDict):
 
 
 class Metrics(TypedDict):
-    """Rates and totals, and the servers that did not answer."""
+    """Rates and totals, and the servers that did not answer. `refusedRequests`: see Identity."""
 
     metrics: list[Metric]
     updated: Ms
     silentServers: list[str]
+    refusedRequests: dict[str, int]
 
 
 class Event(TypedDict):
@@ -562,6 +570,7 @@ class Event(TypedDict):
     change: str
     command: str
     actor: str
+    entry: str  # the entry point that who asked came by; "": a manager saw it itself
     startId: int | None
     archiveId: int | None
     cause: int | None  # sequence of the event it follows from; zero or less: reported before this log began
@@ -605,6 +614,13 @@ class Token(TypedDict):
     madeAt: Ms
     expiresAt: Ms
     expired: bool
+    lastUsed: Ms | None  # as far as managers know that answer now; what was before they were started is forgotten
+
+
+class TokensUsed(TypedDict):
+    """When this manager took each token last, by its id."""
+
+    used: dict[str, Ms]
 
 
 class Tokens(TypedDict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dkv.address import endpoint_text
 from dkv.domain import losses, status
@@ -73,10 +73,14 @@ def problem(refused: Refused, entry: Entry | None = None) -> schemas.Problem:
 # Views -------------------------------------------------------------------------------------------------------
 
 
-def domain_view(state: State, revision: int, leader: str, local: str, now: int) -> schemas.Domain:
-    """The domain and its servers; `leader` and `local` are server ids, `now` is wall clock, ms."""
+def domain_view(
+    state: State, revision: int, leader: str, local: str, now: int, *, control: Literal["on", "off"]
+) -> schemas.Domain:
+    """The domain and its servers; `leader` and `local` are server ids, `now` is wall clock, ms, `control` this manager's access
+    control.
+    """
     servers = [_server_view(server, local, now) for _, server in sorted(state.servers.items())]
-    return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers}
+    return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers, "accessControl": control}
 
 
 def days_left(server: Server, now: int) -> int | None:
@@ -362,6 +366,7 @@ def event_view(stored: Stored) -> schemas.Event:
         "change": event.get("change", ""),
         "command": event.get("command", ""),
         "actor": event.get("actor", ""),
+        "entry": event.get("entry", ""),
         "startId": event.get("start_id"),
         "archiveId": event.get("archive_id"),
         "cause": stored.sequence - event["back"] if event.get("back") else None,

@@ -14,6 +14,7 @@ import pytest
 
 from dkv.api.context import LogFile
 from dkv.api.nuodb import decommission
+from dkv.constants import OPEN_TO_ALL
 from dkv.domain.commands import ServerJoined, ServerLost
 from tests.api.nuodb.test_frame import error_of
 from tests.api.nuodb.test_registry import done, refused
@@ -28,7 +29,7 @@ DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2
 async def test_a_message_is_answered_with_the_time_and_the_version(world: World) -> None:
     async with world.at() as client:
         answer = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
-        assert answer == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
+        assert answer == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": f"none; {OPEN_TO_ALL}"}
         error_of(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, cast
 
-from fastapi import Query
+from fastapi import Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from dkv.api.context import Context, Manager, ManagerContext
@@ -16,6 +16,7 @@ from dkv.api.nuodb.registry_bodies import MessageBody
 from dkv.api.nuodb.safe_regex import BadPattern, matches
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
+from dkv.constants import OPEN_TO_ALL
 from dkv.domain import records
 from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
@@ -25,7 +26,7 @@ from dkv.log import logger
 log = logger("nuodb")
 
 LONGEST_MESSAGE = 4_000  # characters kept of a line
-LICENSE = "none"  # dkv has no licences
+LICENSE = "none"  # dkv has no licences; nuocmd show domain prints this text, so it also has what else has to be said
 
 ZIP: dict[str, Any] = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -33,13 +34,14 @@ router = Router(prefix="/diagnostics")
 
 
 @router.post("/log")
-async def log_message(body: MessageBody, manager: Manager, actor: Actor) -> schemas.Logged:
+async def log_message(request: Request, body: MessageBody, manager: Manager, actor: Actor) -> schemas.Logged:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not all(is_printable(line) for line in body.message.split("\n")):
         raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
     if not manager.dry_run:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
-    return {"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": LICENSE}
+    license_type = LICENSE if request.app.state.api.access_control == "on" else f"{LICENSE}; {OPEN_TO_ALL}"
+    return {"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": license_type}
 
 
 @router.get("/config")

@@ -1,7 +1,7 @@
 """API: /api/1/policies: users, their credentials and roles, and the licence that dkv does not have.
 
-What is authorised is stored and given back, and judged where access control is on (api/access.py): there nobody gives what it
-does not have itself.
+What is authorised is stored and given back, and judged where access control is on (api/access.py). Who gives which role is
+judged by the rule of the record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastapi.responses import Response
 
 from dkv.access.passwords import hash_password
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Giver, Key
+from dkv.api.dependencies import Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import Change, must, rewrite
@@ -106,59 +106,51 @@ async def get_users(request: Request, context: Context) -> schemas.Page[schemas.
 
 
 @router.put("/users/{name}", status_code=201)
-async def create_user(name: str, body: UserBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
+async def create_user(name: str, body: UserBody, manager: Manager, key: Key) -> schemas.User:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
     must(unfit_user_name(name))
     credentials = await _credentials(body.password, body.certificate_pem)
     value = {"roles": _without_doubles(body.roles or []), **credentials}
-    added = _new("user", name, value)
-
-    def change(state: State, old: Any) -> Any:
-        giver.gives(value["roles"], state)
-        return added(state, old)
-
-    await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="user", key=name), _new("user", name, value), key)
     return _user(name, value)
 
 
 @router.delete("/users/{name}")
-async def delete_user(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def delete_user(name: str, manager: Manager, key: Key) -> schemas.Nothing:
     """A user leaves."""
 
     def change(state: State, old: Any) -> None:
         _known("user", name, state, old)
 
-    await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="user", key=name), change, key)
     return {}
 
 
 @router.post("/users/{name}/roles")
-async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
+async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key) -> schemas.User:
     """What a user may do, more and less."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
         must(records.unknown_role(state, body.roles_to_add or ()))
-        giver.gives(body.roles_to_add or (), state)
         remaining = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*remaining, *(body.roles_to_add or ())])}
 
-    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(kind="user", key=name), change, key)).state
     return _user(name, records.value_of(state, "user", name) or {})
 
 
 @router.post("/users/{name}/credentials")
-async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
+async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key) -> schemas.User:
     """A user's new password or certificate; the other one stays. Whoever sets one could be that user from then on."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
 
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
-        giver.gives(user["roles"], state)
         return {**user, **new}
 
-    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(kind="user", key=name), change, key)).state
     return _user(name, records.value_of(state, "user", name) or {})
 
 
@@ -189,7 +181,7 @@ async def get_roles(request: Request, context: Context) -> schemas.Page[schemas.
 
 
 @router.put("/roles/{name}", status_code=201)
-async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, giver: Giver) -> schemas.Role:
+async def create_role(name: str, body: RoleBody, manager: Manager, key: Key) -> schemas.Role:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
@@ -197,15 +189,14 @@ async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, giv
 
     def change(state: State, old: Any) -> Any:
         must(reserved_role(name) or records.circular(state, name, value["subRoles"]))
-        giver.gives(value["subRoles"], state, widens=bool(value["authorizedRequests"]))
         return added(state, old)
 
-    await rewrite(manager, PutRecord(actor=giver.actor, kind="role", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="role", key=name), change, key)
     return _role(name, value)
 
 
 @router.post("/roles/{name}")
-async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, giver: Giver) -> schemas.Role:
+async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key) -> schemas.Role:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
 
@@ -213,19 +204,18 @@ async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Ke
         role = _known("role", name, state, old)
         must(records.unknown_role(state, body.sub_roles_to_add or ()))
         must(records.circular(state, name, body.sub_roles_to_add or ()))
-        giver.gives(body.sub_roles_to_add or (), state, widens=bool(added))
         subs, requests = _without(role["subRoles"], body.sub_roles_to_remove or ()), _without(role["authorizedRequests"], removed)
         return {
             "subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
             "authorizedRequests": _without_doubles([*requests, *added]),
         }
 
-    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="role", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(kind="role", key=name), change, key)).state
     return _role(name, records.value_of(state, "role", name) or {})
 
 
 @router.delete("/roles/{name}")
-async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def delete_role(name: str, manager: Manager, key: Key) -> schemas.Nothing:
     """A role that nobody has any more."""
 
     def change(state: State, old: Any) -> None:
@@ -234,7 +224,7 @@ async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> sc
         if holders:
             raise refuse("record_in_use", f"Role {name} is held by {', '.join(holders[:8])}.", "Take it from them first.")
 
-    await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="role", key=name), change, key)
     return {}
 
 

@@ -52,6 +52,7 @@ VERBS = (
         "nouns.domain:show_events",
         (
             ONE_STORE,
+            Param("--by", "text", "only what this principal ordered or reported, such as: user ann; ann; s1"),
             Param("--limit", "number", "number of newest events", default=50, high=10_000),
             Param("--follow", "switch", "also show new events, until Ctrl-C", default=False),
             Param("--why", "number", "show the event of this number and the chain of events it follows from", high=10**11),
@@ -127,8 +128,8 @@ def show_waiting(session: Session, bound: Bound) -> int:
 
 def show_events(session: Session, bound: Bound) -> int:
     """The log of the domain, or one chain of it."""
-    if bound["--why"] and (bound["--follow"] or bound["--db-name"]):
-        raise Usage("--why takes no --follow and no --db-name: a chain is one event's.", "Leave them out.")
+    if bound["--why"] and (bound["--follow"] or bound["--db-name"] or bound["--by"]):
+        raise Usage("--why takes no --follow, --db-name or --by: a chain is one event's.", "Leave them out.")
     client = native(session, bound)
     return (
         _show_chain(session.screen, client.event_chain(bound["--why"])) if bound["--why"] else _show_log(session, client, bound)
@@ -139,7 +140,7 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     screen, name, limit = session.screen, bound["--db-name"], bound["--limit"]
     if name:
         client.store(name)  # refused when there is none of that name
-    log = client.newest_events(limit, name)
+    log = client.newest_events(limit, name, bound["--by"])
     events = log["events"]
     if bound["--follow"]:
         _follow(session, client, events, bound)
@@ -171,7 +172,7 @@ def _follow(session: Session, client: ManagerClient, events: list[schemas.Event]
         after = _print(session.screen, event)
     while True:
         with suppress(ManagerUnreachable):
-            for event in client.follow_events(after, bound["--db-name"]):
+            for event in client.follow_events(after, bound["--db-name"], bound["--by"]):
                 after = _print(session.screen, event)
         session.sleep(RECONNECT)
         client = native(session, bound)
@@ -202,7 +203,7 @@ def chain(events: Sequence[schemas.Event], trimmed: bool) -> list[str]:
     if not last["actor"]:
         return [*lines, f"Root cause: {last['command']}, actor not known."]
     verb = "ordered" if last["ordered"] else "reported"
-    return [*lines, f"Root cause: {last['command']}, {verb} by {last['actor']}."]
+    return [*lines, f"Root cause: {last['command']}, {verb} by {last['actor']}{_entry(last)}."]
 
 
 def _sentence(event: schemas.Event) -> str:
@@ -224,6 +225,12 @@ def _event_text(event: schemas.Event) -> str:
 
 def _origin(event: schemas.Event) -> str:
     by = f"{event['command']} by {event['actor']}" if event["actor"] else str(event["command"])
+    by += _entry(event)
     if event["cause"] is None:
         return by
     return f"{by}; from #{event['cause']}" if event["cause"] > 0 else f"{by}; from before this log"
+
+
+def _entry(event: schemas.Event) -> str:
+    """` through port 7801 of s1`; nothing for what a manager saw itself, and from a version that does not say it."""
+    return f" through {event['entry']}" if event.get("entry") else ""

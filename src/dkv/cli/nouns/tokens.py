@@ -66,6 +66,7 @@ def delete(session: Session, bound: Bound) -> int:
 
 def _line(token: schemas.Token) -> str:
     ends = f"{'expired' if token['expired'] else 'expires'} {moment(token['expiresAt'])}"
-    facts = [f"role {token['role']}", ends, f"made by {token['madeBy']}"]
+    used = f"last used {moment(token['lastUsed'])}" if token.get("lastUsed") else "not used since its managers were started"
+    facts = [f"role {token['role']}", ends, used, f"made by {token['madeBy']}"]
     facts += [f"{name} {token[name]}" for name in ("user", "name") if token[name]]  # type: ignore[literal-required]
     return f"{token['id']}  {', '.join(facts)}"

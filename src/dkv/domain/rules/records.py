@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 
+from dkv.domain.admission import may_give
 from dkv.domain.commands import PutRecord
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.identities import given_by, roles_of
 from dkv.domain.model import Record
 from dkv.domain.refusals import nearest, no
 
@@ -41,6 +43,8 @@ def put_record(draft: Draft, command: PutRecord) -> Refused | None:
         draft.drop(known)
         draft.note("record.deleted", f"{command.kind} {command.key}", "it was deleted")
         return None
+    if refused := may_give(command, given_by(command.kind, value, command.value), roles_of(draft)):
+        return refused
     draft.put(Record(command.kind, command.key, command.value))
     draft.note("record.set", f"{command.kind} {command.key}", "it was changed" if known else "it was added")
     return _too_much(draft, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dkv.domain.access import Departed
-from dkv.domain.commands import ServerJoined, ServerLost
+from dkv.domain.commands import RequestsRefused, ServerJoined, ServerLost
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import TOMBSTONES_ON, Requester, Server
@@ -105,4 +105,17 @@ def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
     for process in draft.processes_on(server.server_id):
         if process.report and process.pid is not None:
             draft.put_process(process, report=None)
+    return None
+
+
+def requests_refused(draft: Draft, command: RequestsRefused) -> Refused | None:
+    """Nothing changes; the log of events has it."""
+    if command.server_id not in draft.servers:
+        return stale_fact(f"server {command.server_id} is not known")
+    requests = "a request" if command.count == 1 else f"{command.count} requests"
+    draft.note(
+        "server.refused",
+        f"server {command.server_id}",
+        f"its access control did not let {requests} of {command.peer} through; the last: {command.last}",
+    )
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dkv.domain.access import Token
-from dkv.domain.admission import unfit_label, unfit_lifetime, unknown_role
+from dkv.domain.admission import may_give, unfit_label, unfit_lifetime, unknown_role
 from dkv.domain.commands import CreateToken, DeleteToken
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
@@ -23,6 +23,7 @@ def create_token(draft: Draft, command: CreateToken) -> Refused | None:
         or unknown_role(roles_of(draft), [command.role])
         or _unfit_secret(command)
         or _unknown_user(draft, command.user)
+        or may_give(command, [command.role, *_roles_of_owner(draft, command.user)], roles_of(draft))
     )
     if unfit:
         return unfit
@@ -58,6 +59,11 @@ def _unknown_user(draft: Draft, name: str) -> Refused | None:
         return None
     names = sorted(key for kind, key in draft.records if kind == "user")
     return no("unknown_record", f"There is no user named {name}.", nearest(name, names))
+
+
+def _roles_of_owner(draft: Draft, name: str) -> tuple[str, ...]:
+    owner = user_named(draft, name) if name else None
+    return owner.roles if owner else ()
 
 
 def delete_token(draft: Draft, command: DeleteToken) -> Refused | None:
