@@ -47,7 +47,7 @@ TABLE = [
     ("Stop-DkvStore OrdersStore zz", 1, "has no instance 'zz'.", "It has orders-1, orders-2."),
     ("Connect-DkvManager 0.0.0.0 -Force", 2, "every interface", "Name one address"),
     ("Connect-DkvManager '::0' -Force", 2, "every interface", "Name one address"),
-    ("Connect-DkvManager https://127.0.0.11 -Force", 2, "needs TLS", "http://"),
+    ("Connect-DkvManager ftp://127.0.0.11 -Force", 2, "is not a manager's address", "https://"),
     ("Connect-DkvManager 127.0.0.11:99999 -Force", 2, "'99999' in '127.0.0.11:99999' is not a port.", "1 to 65535"),
     ("Connect-DkvManager '127.0.0.11 x' -Force", 2, "is not a manager's address", "host:port"),
     ("Connect-DkvManager 127.0.0.11,127.0.0.11:7801 -Force", 2, "is given twice", "once"),

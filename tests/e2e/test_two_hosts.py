@@ -84,7 +84,7 @@ class Network:
         """The secret of a new token with which the desk is logged in."""
         secret = self.domain.do(self.first, "create", "token", "--role", role, "--managers", self.first.address).strip()
         uri = f"https://{self.first.address}:7801"
-        self.domain.do(self.desk, "login", uri, "--ca", str(self.domain.authorities), given=secret)
+        self.domain.do(self.desk, "login", uri, "--ca-sha256", self.domain.sha256, given=secret)
         return secret
 
     def store(self) -> dict[str, object]:
@@ -105,6 +105,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         try:
             for host in (network.first, network.second):
                 network.domain.start(host)
+            network.log_in()
             yield network
         finally:
             network.domain.close()
@@ -117,9 +118,11 @@ def asked(network: Network, certificate: tuple[Path, Path] | None = None, header
 
 def test_a_store_lives_on_two_hosts_and_is_commanded_from_a_third(network: Network) -> None:
     domain, desk = network.domain, network.desk
-    unknown = domain.dkv(desk, "Get-DkvStore", "-Managers", network.first.address)
-    assert unknown.code != 0
-    network.log_in()
+    nowhere = {"XDG_CONFIG_HOME": str(network.root / "nowhere")}
+    unknown = domain.dkv(desk, "show", "domain", "--managers", network.first.address, **nowhere)
+    assert unknown.code == 1 and domain.sha256 in unknown.err and "dkv login https://10.0.0.11:7801 --ca-sha256" in unknown.err
+    said = domain.dkv(network.first, "get", "ca", "--managers", network.first.address)
+    assert domain.sha256 in said.err + said.out
     domain.do(desk, "Connect-DkvManager", network.managers)
     creation = ["New-DkvStore", "Orders", "orders"]
     if "InsecureEngineTraffic" in domain.do(desk, "New-DkvStore", "-?"):
@@ -214,3 +217,14 @@ def test_a_man_in_the_middle_who_shows_the_true_authority_gets_no_secret(network
         finally:
             relay.kill()
     assert b"/admin/v1/ca" in seen.read_bytes() and secret.encode() not in seen.read_bytes()
+
+
+def test_a_manager_is_ended_through_the_other_and_a_host_is_drained_on_its_own(network: Network) -> None:
+    domain, second = network.domain, network.second
+    domain.do(network.desk, "shutdown", "server", "--server-id", "s2", "--managers", network.first.address)
+    assert domain.processes[second.address].wait(60) == 0
+    domain.start(second)
+    domain.do(second, "manager", "stop", "--with-engines", "--data-dir", str(domain.data_dir(second)))
+    assert domain.processes[second.address].wait(60) == 0
+    shown = domain.do(network.desk, "get", "processes", "--managers", network.first.address)
+    assert "server_id=s1" in shown and "server_id=s2" not in shown

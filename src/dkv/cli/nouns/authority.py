@@ -90,8 +90,10 @@ def delete_join_token(session: Session, bound: Bound) -> int:
 
 
 def ca(session: Session, bound: Bound) -> int:
-    """The bundle, for a file that clients trust."""
+    """The bundle, for a file that clients trust; beside it what a person compares, and gives to dkv login."""
     authority = native(session, bound).authority()
+    for fingerprint in () if session.screen.as_json else authority["fingerprints"]:
+        session.screen.note(f"SHA-256 {fingerprint}")
     if session.screen.as_json:
         session.screen.data(authority)
     for certificate in () if session.screen.as_json else authority["bundle"]:
