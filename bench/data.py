@@ -93,8 +93,8 @@ def settings_of(stage: Stage) -> list[str]:
     return [line for line in lines if line.strip() and line.split()[0] not in MANAGED]
 
 
-def throughput(endpoint: str, load: str, percent: int) -> float:
-    """Operations a second of one load on one side."""
+def throughput(endpoint: str, load: str, percent: int, more: Sequence[str] = ()) -> float:
+    """Operations a second of one load on one side. `more` are further words for redis-benchmark."""
     if load == MIX:
         return mix(endpoint, 1.5 * percent / 100)
     test, pipeline, count = LOADS[load]
@@ -118,6 +118,7 @@ def throughput(endpoint: str, load: str, percent: int) -> float:
         "-r",
         str(KEYS),
         "--csv",
+        *more,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if "error" in done.stderr.lower() or not done.stdout.strip():

@@ -29,13 +29,18 @@ def free_ports(count: int, start: int = FIRST_PORT) -> list[int]:
 class Node:
     """One bare Valkey server with a directory of its own."""
 
-    def __init__(self, stage: Stage, directory: Path, port: int, settings: Sequence[str]) -> None:
-        self._stage = stage
+    def __init__(
+        self, stage: Stage, directory: Path, port: int, settings: Sequence[str], *, program: str = "", plain: int = 0
+    ) -> None:
+        """`program` instead of the one that dkv finds; with a port for clients without TLS the other one has it."""
+        self._stage, self._program = stage, program or find_binary()
         self.directory = directory
         self.port = port
         self.endpoint = f"{HOST}:{port}"
         directory.mkdir(parents=True)
-        lines = [f"bind {HOST}", f"port {port}", f"dir {directory}", f"cluster-port {port + BUS}", *settings]
+        self.plain = f"{HOST}:{plain or port}"
+        ports = [f"port {plain}", f"tls-port {port}"] if plain else [f"port {port}"]
+        lines = [f"bind {HOST}", *ports, f"dir {directory}", f"cluster-port {port + BUS}", *settings]
         (directory / "valkey.conf").write_text("\n".join(lines) + "\n")
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +48,7 @@ class Node:
         """Start it, or start it again; does not wait."""
         with (self.directory / "log").open("ab") as log:
             self.child = subprocess.Popen(
-                [find_binary(), str(self.directory / "valkey.conf")],
+                [self._program, str(self.directory / "valkey.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -54,7 +59,7 @@ class Node:
     def answers(self) -> bool | None:
         """True once it answers PING; None before."""
         try:
-            with Line(self.endpoint, 0.5) as line:
+            with Line(self.plain, 0.5) as line:
                 return bool(line.ask("PING") == "PONG") or None
         except (OSError, Refused):
             return None
@@ -71,10 +76,18 @@ class Node:
 class Peer:
     """Several bare servers. Use as a context: at its end none of them runs."""
 
-    def __init__(self, stage: Stage, name: str, count: int, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stage: Stage, name: str, count: int, settings: Sequence[str] = (), program: str = "", *, tls: bool = False
+    ) -> None:
+        """With `tls` each has a port with it beside one without, for its administration."""
         base = ["protected-mode no", "cluster-enabled yes", "cluster-config-file nodes.conf", *settings]
         self.directory = stage.directory / name
-        self.nodes = [Node(stage, self.directory / str(port), port, base) for port in free_ports(count)]
+        ports = free_ports(2 * count)
+        spare = ports[count:] if tls else [0] * count
+        self.nodes = [
+            Node(stage, self.directory / str(port), port, base, program=program, plain=plain)
+            for port, plain in zip(ports[:count], spare, strict=True)
+        ]
 
     def __enter__(self) -> Peer:
         for node in self.nodes:

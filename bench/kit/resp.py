@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,11 +23,13 @@ def packed(*words: str | bytes | int) -> bytes:
 class Line:
     """One connection. Everything may raise OSError, also for a closed connection."""
 
-    def __init__(self, endpoint: str, timeout: float = 2.0) -> None:
+    def __init__(self, endpoint: str, timeout: float = 2.0, *, context: ssl.SSLContext | None = None) -> None:
         host, _, port = endpoint.rpartition(":")
         self.endpoint = endpoint
         self._socket = socket.create_connection((host, int(port)), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Line:

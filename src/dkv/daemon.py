@@ -24,7 +24,7 @@ from typing import Any
 
 from dkv import files
 from dkv.access.certificate_files import DIRECTORY, CertificateFiles
-from dkv.access.certificates import reachable
+from dkv.access.certificates import Owner, new_authority, new_leaf, reachable
 from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.access.crypto import Malformed
 from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
@@ -45,6 +45,7 @@ from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
+from dkv.engine.tls import speaks_tls
 from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import LOCAL, Secured, Server, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
@@ -168,6 +169,7 @@ async def open_state(state: str) -> SqliteStore:
 
 def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
     """The server that this manager runs on."""
+    program = find_binary(_program(settings))
     return LocalServer(
         server_id=data_dir.server_id,
         uid=data_dir.uid,
@@ -178,6 +180,8 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
         data_dir=str(settings.data_dir.absolute()),
         memory=settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         hang_timeout=settings.engine_hang_timeout_ms,
+        engine_release=release_of(program),
+        engine_tls=has_tls(program),
     )
 
 
@@ -189,11 +193,19 @@ def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces
     return CertificatePlaces(own, keys, reachable(server_uid, settings.bind))
 
 
+def has_tls(program: str) -> bool:
+    """Whether the engines' program has TLS: it is started with a certificate made for that."""
+    owner, now = Owner("probe"), time.time_ns() // 1_000_000
+    pair = new_leaf(new_authority(owner, now), owner, reachable("probe"), now)
+    return speaks_tls(program, pair.certificate, pair.key)
+
+
 @contextlib.asynccontextmanager
 async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
     store = await open_state(settings.state)
     engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
+    places = certificate_places(settings, data_dir.uid)
     hooks = ManagerHooks(
         monotonic=boottime,
         wall=wall_clock,
@@ -203,7 +215,8 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
         on_event=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
         on_error=log_error,
         warn=log.warning,
-        certificates=certificate_places(settings, data_dir.uid) if is_controlled(settings) else None,
+        certificates=places if is_controlled(settings) else None,
+        engine_certificates=places,
     )
     manager = Manager(local_server(settings, data_dir), store, engines, hooks)
     try:

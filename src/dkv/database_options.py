@@ -181,6 +181,24 @@ TABLE = (
         special=0,
         special_means="no limit",
     ),
+    Option(
+        "engine-tls",
+        "word",
+        "auto",
+        "whether engines speak TLS, fixed while the store runs; auto: where another machine can reach them",
+        choices=("auto", "on", "off"),
+        effect=Effect("in effect when it is started"),
+        cmdlets=("New-DkvStore",),
+    ),
+    Option(
+        "insecure-engine-traffic",
+        "word",
+        "no",
+        "yes accepts engines without TLS that another machine can reach, which every view then says",
+        choices=("no", "yes"),
+        effect=Effect("in effect when it is started"),
+        cmdlets=("New-DkvStore",),
+    ),
 )
 
 OPTIONS = {option.name: option for option in TABLE}

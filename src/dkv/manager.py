@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from dkv.control.access import Access
-from dkv.control.certificates import CertificatePlaces, Certificates
+from dkv.control.certificates import CertificateError, CertificatePlaces, Certificates
+from dkv.control.engine_certificates import EngineCertificates
 from dkv.control.liveness import Liveness
 from dkv.control.submit import Judge, Submitter, View
+from dkv.domain.authority import trust_of
 from dkv.domain.decide import decide
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
-from dkv.engine.contract import Engines
+from dkv.engine.contract import EngineRefused, Engines, TlsFiles
 from dkv.errors import HintedError
 from dkv.machine.observation import LocalServer, Observation
 from dkv.machine.reconcile import Reconciler
@@ -46,6 +48,7 @@ class ManagerHooks:
     warn: Callable[[str], None] = lambda text: None
     judge: Judge = decide
     certificates: CertificatePlaces | None = None  # None without access control
+    engine_certificates: CertificatePlaces | None = None  # None: it signs for no engine
 
 
 class Manager:
@@ -65,6 +68,8 @@ class Manager:
             if hooks.certificates
             else None
         )
+        places = hooks.engine_certificates
+        self._signer = EngineCertificates(self.submitter, places.keys, places.server, hooks.wall) if places else None
         self.domain_uid = ""
 
     def readiness(self) -> StoreError | None:
@@ -112,6 +117,16 @@ class Manager:
         if isinstance(joined, Refused):
             raise ManagerError(joined.message, joined.hint)
 
+    async def _certify(self, database: str) -> TlsFiles:
+        """A new leaf for an engine of this server. Raises EngineRefused, StoreError."""
+        if self._signer is None:
+            raise EngineRefused(f"this manager signs for no engine of {database}")
+        try:
+            leaf = await self._signer.leaf(database)
+        except CertificateError as error:
+            raise EngineRefused(str(error)) from error
+        return TlsFiles(trust_of(leaf.authority), leaf.serial, leaf.authority.bundle, leaf.pair.certificate, leaf.pair.key)
+
     def _look(self) -> None:
         """A newer view is at hand."""
         self.liveness.look()
@@ -131,6 +146,7 @@ class Manager:
             token=hooks.token,
             probe=hooks.probe,
             accepts=hooks.accepts,
+            certify=self._certify,
             on_error=hooks.on_error,
             on_view=self._look,
         )

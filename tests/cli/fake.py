@@ -183,6 +183,7 @@ class FakeDomain:
                 "alive": text not in self.down,
                 "bootId": "b",
                 "isLocal": text == self.here,
+                "engine": {"release": "9.1.2", "tls": False},
             }
             for text, server in self.servers.items()
         ]
@@ -216,6 +217,7 @@ class FakeDomain:
             "replicationFactor": body["replicationFactor"],
             "options": {"wanted": {"max-memory": 0}, "kept": {}, "lacking": []},
             "open": False,
+            "transport": {"tls": body.get("engineTls") == "on", "insecure": False, "authorities": ""},
             "tombstonesTrimmed": 0,
             "waiting": [],
             "operations": [],

@@ -21,6 +21,7 @@ from dkv.domain.commands import (
     ArchiveRetired,
     AuthorityFounded,
     CertificateKept,
+    CertificateSeen,
     CleanStopReached,
     Command,
     CopyBroke,
@@ -210,6 +211,7 @@ class Life:
         follower = await self.process(1)
         where: dict[str, Any] = {"server_id": "s1", "start_id": (await self.process(0)).start_id}
         await self.submit(OptionsSeen(append_fsync="everysec", max_memory=1 << 30, **where))
+        await self.submit(CertificateSeen(trust="0" * 16, serial="0A", days_left=90, **where))
         hung = EngineSilent(server_id="s1", start_id=(await self.process(0)).start_id, silent=True)
         await self.submit(hung, replace(hung, silent=False))
         full = WritesRefused(server_id="s1", start_id=hung.start_id, why="OOM")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ class Stranger:
         self.port = port
 
     @classmethod
-    async def start(cls, directory: Path, binary: str, epoch: int, address: str = "127.0.0.1") -> Stranger:
+    async def start(
+        cls, directory: Path, binary: str, epoch: int, address: str = "127.0.0.1", *, more: Sequence[str] = (), alien: bool = True
+    ) -> Stranger:
+        """`more` are further words of its command line; unless `alien` it is a server of our own user."""
         directory.mkdir(mode=0o700, exist_ok=True)
         port, cluster = free_port(), free_port()
         where = f"{address}:{port}@{cluster}"
@@ -45,8 +49,9 @@ class Stranger:
             ".",
             "--logfile",
             "log",
+            *more,
         ]
-        self = cls(_started(directory, [_reachable(binary, directory), *words]), port)
+        self = cls(_started(directory, [_reachable(binary, directory), *words], alien), port)
         for _ in range(500):
             if await self._answers(address):
                 return self
@@ -78,10 +83,10 @@ class Stranger:
         await asyncio.to_thread(self._process.wait)
 
 
-def _started(directory: Path, command: list[str]) -> subprocess.Popen[bytes]:
-    """As another user, where the test may become one."""
+def _started(directory: Path, command: list[str], alien: bool) -> subprocess.Popen[bytes]:
+    """As another user, where that is wanted and the test may become one."""
     who: dict[str, Any] = {}
-    if may_become_nobody():
+    if alien and may_become_nobody():
         who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         for path in (directory, directory / "nodes.conf"):
             os.chown(path, NOBODY, NOBODY)

@@ -52,6 +52,8 @@ def _create(runner: ScenarioRunner, line: Line) -> c.Command:
         failover_grace=line.number("grace", 2_000),
         failover_limit=line.number("limit", 0),
         tail_above=line.number("tail", 100_000_000),
+        engine_tls=line.options.get("tls", "auto"),
+        insecure_engine_traffic=line.options.get("insecure", "no"),
     )
     return c.CreateDatabase(
         now=runner.world.now,
@@ -189,7 +191,7 @@ def _remove_server_state(runner: ScenarioRunner, line: Line) -> c.Command:
 def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
     """Here, here again, or with `rebooted` here again after a restart of the machine."""
     lines: list[str] = []
-    for name in (w for w in line.words if w != "rebooted"):
+    for name in (w for w in line.words if w not in ("rebooted", "tls")):
         port = 7801 + 100 * (ord(name[-1]) - ord("A"))
         boot = self_boot = runner.boots.setdefault(name, 1)
         if line.has("rebooted"):
@@ -199,10 +201,12 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
                 now=runner.world.now,
                 server_id=name,
                 uid=line.options.get("uid", f"u{name}"),
-                host=f"host-{name}",
+                host=line.options.get("host", f"127.0.1.{ord(name[-1])}"),
                 port=port,
                 nuodb_port=port + 50,
                 boot_id=f"boot {boot} of {line.options.get('machine', name)}",
+                engine_release="9.1.2",
+                engine_tls=line.has("tls"),
             )
         )
     return lines

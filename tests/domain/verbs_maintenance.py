@@ -69,6 +69,13 @@ def _options_seen(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.OptionsSeen(append_fsync=line.options.get("fsync", "always"), max_memory=line.number("memory"), **runner.of(line))
 
 
+@verb("certificate-seen")
+def _certificate_seen(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`certificate-seen orders-1 0A`: its engine shows the leaf 0A, of the authority of `trust=`, for `days=` more."""
+    trust, days = line.options.get("trust", "t1"), line.number("days", 90)
+    return c.CertificateSeen(trust=trust, serial=line.words[1], days_left=days, **runner.of(line))
+
+
 @verb("drain")
 def _drain(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.DrainServer(

@@ -44,7 +44,7 @@ def _beginning(databases: int) -> Iterator[c.Command]:
             now=HOUR,
             server_id=name,
             uid=f"u{name}",
-            host=f"host-{name}",
+            host=f"127.0.1.{index + 1}",
             port=7801 + index,
             nuodb_port=8888 + index,
             boot_id="boot 0",
@@ -101,7 +101,13 @@ def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
     for index, name in enumerate(SERVERS):
         boot = f"boot {now}" if salt % 5 == 0 or name not in state.servers else state.servers[name].boot_id
         yield c.ServerJoined(
-            now=now, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index, nuodb_port=8888 + index, boot_id=boot
+            now=now,
+            server_id=name,
+            uid=f"u{name}",
+            host=f"127.0.1.{index + 1}",
+            port=7801 + index,
+            nuodb_port=8888 + index,
+            boot_id=boot,
         )
         yield c.ServerLost(now=now, server_id=name, uid=f"u{name}")
         if salt % 3 == 0:

@@ -8,6 +8,7 @@ the next answer, once, and at the end the list holds every number that was ackno
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ class Counter:
     listed: set[int] = field(default_factory=set)  # acknowledged
     wrong: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)  # monotonic seconds of the answers
+    context: ssl.SSLContext | None = None  # of a store whose engines speak TLS
     _line: socket.socket | None = None
     _node: int = 0
     _rest: bytes = b""
@@ -55,6 +57,8 @@ class Counter:
     def _connect(self) -> None:
         self._line = socket.create_connection(self.nodes[self._node], timeout=1.0)
         self._line.settimeout(5.0)
+        if self.context is not None:
+            self._line = self.context.wrap_socket(self._line, server_hostname=self.nodes[self._node][0])
         self._send(f"SELECT {int(self.name[1:]) % 3}")
         if self._read() != "+OK":
             raise ConnectionError
@@ -133,9 +137,10 @@ class Counter:
 
 
 @contextmanager
-def counting(nodes: Sequence[tuple[str, int]], lines: int = 20) -> Iterator[list[Counter]]:
+def counting(nodes: Sequence[tuple[str, int]], lines: int = 20, context: ssl.SSLContext | None = None) -> Iterator[list[Counter]]:
     """So many lines count while the block runs."""
-    counters, ended = [Counter(nodes, f"c{number}", time.monotonic_ns()) for number in range(lines)], threading.Event()
+    counters = [Counter(nodes, f"c{number}", time.monotonic_ns(), context=context) for number in range(lines)]
+    ended = threading.Event()
     threads = [threading.Thread(target=counter.run, args=(ended,), daemon=True) for counter in counters]
     for thread in threads:
         thread.start()

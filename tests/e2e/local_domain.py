@@ -237,9 +237,14 @@ class LocalDomain:
         )
 
     def engine(self, store: str, name: str) -> valkey.Valkey:
-        """A plain connection to an instance's engine, as any client has it."""
+        """A connection to an instance's engine, as any client has it."""
         instance = self.instance(store, name)
-        return valkey.Valkey(instance["host"], instance["clientPort"], socket_timeout=10)
+        return valkey.Valkey(instance["host"], instance["clientPort"], socket_timeout=10, **self.encrypted(store))
+
+    def encrypted(self, store: str) -> dict[str, Any]:
+        """What a client of a store needs beyond an address: the authorities, where its engines speak TLS."""
+        transport = self.client.store(store)["transport"]
+        return {"ssl": True, "ssl_ca_data": transport["authorities"]} if transport["tls"] else {}
 
     def archive(self, store: str, name: str) -> Path:
         """The directory of an instance's archive."""

@@ -13,9 +13,11 @@ from tests.e2e.local_domain import LocalDomain, Manager, wait_for
 class Watched(LocalDomain):
     """One such domain. Everything is asked of the last manager."""
 
-    def __init__(self, root: Path, store: str, copies: int, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, store: str, copies: int, settings: dict[str, str] | None = None, words: tuple[str, ...] = ()
+    ) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self.store, self.copies = store, copies
+        self.store, self.copies, self._words = store, copies, words
         super().__init__(root, copies + 1, settings)
 
     @property
@@ -25,7 +27,8 @@ class Watched(LocalDomain):
 
     def create_it(self) -> None:
         """Create the store, not started."""
-        self.do("New-DkvStore", self.store, self.store.lower(), "-ReplicationFactor", str(self.copies), "-Managers", self._others)
+        words = ("-ReplicationFactor", str(self.copies), "-Managers", self._others, *self._words)
+        self.do("New-DkvStore", self.store, self.store.lower(), *words)
 
     def start_it(self) -> None:
         """Start all of it, and wait until it is whole."""
@@ -60,9 +63,11 @@ class Watched(LocalDomain):
 
 
 @contextmanager
-def watched(root: Path, store: str, copies: int, settings: dict[str, str] | None = None) -> Iterator[Watched]:
-    """A domain that runs, its store whole; everything it started has ended when this ends."""
-    domain = Watched(root, store, copies, settings)
+def watched(
+    root: Path, store: str, copies: int, settings: dict[str, str] | None = None, words: tuple[str, ...] = ()
+) -> Iterator[Watched]:
+    """A domain that runs, its store, created with these words, whole; everything it started has ended when this ends."""
+    domain = Watched(root, store, copies, settings, words)
     try:
         domain.start()
         domain.create_it()

@@ -10,7 +10,7 @@ from typing import Any
 from dkv.control.submit import Submitter
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted
-from dkv.domain.model import Group, ProcessRole, State
+from dkv.domain.model import DatabaseOptions, Group, ProcessRole, State
 from dkv.store.memory import MemoryDomain, MemoryStore
 from tests.machine.fakes import Clock, Fake, FakeEngines, FakeManager, FakeWorld, FaultPlan, Killed
 from tests.machine.stage import DATABASE, GROUP, host
@@ -57,7 +57,8 @@ class Cluster:
             here = c.ServerJoined(server_id=server, uid=uid, host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
             await self.submit(here)
         archives = tuple(c.NewArchive(server_id=s, cluster_port=7811, client_port=7861) for s in SERVERS)
-        await self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", archives=archives))
+        options = DatabaseOptions(insecure_engine_traffic="yes")
+        await self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=options, archives=archives))
 
     async def submit(self, command: c.Command) -> None:
         answer = await self.people.submit(command)

@@ -93,12 +93,14 @@ class Stage:
 
     def __init__(self, copies: int = 2, **options: Any) -> None:
         self.state = State(uid="d0")
+        self._tls = options.get("engine_tls") == "on"
         for number in range(1, copies + 1):
             self.server_joins(f"s{number}")
         archives = tuple(
             c.NewArchive(server_id=f"s{n}", cluster_port=7810 + n, client_port=7860 + n) for n in range(1, copies + 1)
         )
-        chosen = DatabaseOptions(replication_factor=copies, **options)
+        accepted = "no" if self._tls else "yes"
+        chosen = DatabaseOptions(replication_factor=copies, **{"insecure_engine_traffic": accepted, **options})
         self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
 
     def offer(self, command: c.Command) -> Accepted | Refused:
@@ -140,9 +142,8 @@ class Stage:
     # What happens -----------------------------------------------------------------------------------------------------
 
     def server_joins(self, server: str) -> Stage:
-        return self.submit(
-            c.ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
-        )
+        here = c.ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
+        return self.submit(replace(here, engine_tls=self._tls))
 
     def server_is_lost(self, server: str) -> Stage:
         return self.submit(c.ServerLost(server_id=server, uid=f"uid-{server}"))

@@ -61,6 +61,8 @@ class StoreBody(Body):
     append_fsync: Annotated[str | None, of_option("append-fsync")] = None
     max_memory: Annotated[int, of_option("max-memory")] = DEFAULTS["max_memory"]
     open: bool = False  # although there is access control its engines let in every client
+    engine_tls: Annotated[str, of_option("engine-tls")] = DEFAULTS["engine_tls"]
+    insecure_engine_traffic: Annotated[str, of_option("insecure-engine-traffic")] = DEFAULTS["insecure_engine_traffic"]
 
 
 class InstancesBody(Body):

@@ -37,6 +37,8 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, actor
             min_in_sync=manager.options.min_in_sync if body.min_in_sync is None else body.min_in_sync,
             append_fsync=manager.options.append_fsync if body.append_fsync is None else body.append_fsync,
             max_memory=body.max_memory,
+            engine_tls=body.engine_tls,
+            insecure_engine_traffic=body.insecure_engine_traffic,
         ),
         groups=tuple(
             NewGroup(

@@ -10,7 +10,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
 from dkv.cli.errors import FAILED as EXIT_FAILED
 from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
-from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table, waiting_lines
+from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table, transport_line, waiting_lines
 from dkv.cli.session import Outcome, Session
 from dkv.client import ClientError, Json, parse_endpoint
 
@@ -93,6 +93,7 @@ def _details(session: Session, store: schemas.Store) -> None:
         + _memory(store)
         + ("  open to every client" if store["open"] else "")
     )
+    screen.line(transport_line(store["transport"]))
     _print(session, [("Group", "Slots", "Term", "Open", "Leader", "In sync", "Required"), *map(_group, store["groups"])])
     for group in store["groups"]:
         for line in _remarks(screen, group):

@@ -17,6 +17,7 @@ CMDLETS = {
     "useStore": "-Name {store}",
     "useServer": "-Server {server}",
     "usePorts": "-ClustronPort {clusterPort} -ClientPort {clientPort}",
+    "acceptInsecureTraffic": "-InsecureEngineTraffic yes",
     "force": "-Force",
 }
 """What differs where cmdlets are typed; all else is a verb there too."""
@@ -55,6 +56,7 @@ VERBS = {
     "useServer": "--server-id {server}",
     "usePath": "--archive-path {path}",
     "usePorts": "cluster port {clusterPort} and client port {clientPort}",
+    "acceptInsecureTraffic": "--insecure-engine-traffic",
     "force": "--force",
     "allowDataLoss": "--allow-data-loss --reason TEXT",
 }

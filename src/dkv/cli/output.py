@@ -247,6 +247,13 @@ class Screen:
         return line.replace(result, f"\x1b[{COLOURS[result]}m{result}\x1b[0m", 1)
 
 
+def transport_line(transport: Mapping[str, Any]) -> str:
+    """How the engines of a store speak."""
+    if transport["tls"]:
+        return "engines speak TLS"
+    return "engines speak without TLS" + (", although other machines reach them" if transport["insecure"] else "")
+
+
 def effect_line(screen: Screen, effect: Mapping[str, Any]) -> str:
     """`max-memory: in effect at once`: an option that was changed and what comes of it, with a hint where there is one."""
     hint = screen.hint_of(effect)

@@ -68,7 +68,9 @@ def _request(bound: Bound, servers: int) -> TopologyRequest:
             f"The ports of {count} nodes from {ports[0]} and from {ports[1]} on overlap.",
             f"Use -ClientPort {ports[0] + max(count, 50)}." if ports[0] + 50 + count < 65536 else "Start lower.",
         )
-    return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"])
+    given = {"engineTls": bound["EngineTls"], "insecureEngineTraffic": bound["InsecureEngineTraffic"]}
+    transport = tuple((name, value) for name, value in given.items() if value is not None)
+    return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"], transport)
 
 
 def _exists(managers: TargetedManagers, name: str) -> bool:

@@ -30,6 +30,7 @@ class TopologyRequest(NamedTuple):
     client_port: int
     copies: int
     min_in_sync: int | None = None  # None: as the managers are set
+    transport: tuple[tuple[str, str], ...] = ()  # what was given of it, by the names of the body
 
 
 class Node(NamedTuple):
@@ -76,7 +77,9 @@ class Topology(NamedTuple):
             ],
             "groups": [{"name": g.name, "slots": [[g.first_slot, g.last_slot]]} for g in self.groups],
             "replicationFactor": self.request.copies,
-        } | ({} if self.request.min_in_sync is None else {"minInSync": self.request.min_in_sync})
+            **({} if self.request.min_in_sync is None else {"minInSync": self.request.min_in_sync}),
+            **dict(self.request.transport),
+        }
 
 
 class Taken(NamedTuple):

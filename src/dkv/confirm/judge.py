@@ -108,6 +108,12 @@ def read_groups(store: Mapping[str, Any]) -> tuple[GroupView, ...]:
     return tuple(_group(group, int(store["minInSync"])) for group in store["groups"])
 
 
+def read_authorities(store: Mapping[str, Any]) -> str:
+    """The authorities (PEM) of a store whose engines speak TLS; empty where they speak plain."""
+    transport = store["transport"]
+    return str(transport["authorities"]) if transport["tls"] else ""
+
+
 def _group(group: Mapping[str, Any], min_in_sync: int) -> GroupView:
     leader = None
     if group["open"] and group["serving"] and group["leaderEndpoint"]:

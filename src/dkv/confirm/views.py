@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dkv.client import ClientError, ManagerPool
-from dkv.confirm.judge import GroupView, read_groups
+from dkv.confirm.judge import GroupView, read_authorities, read_groups
 
 REFRESH_EVERY = 0.15  # s between two reads of the view while writes are made
 HURRY = 0.04  # s between two reads while a write waits for the next one
@@ -22,6 +22,7 @@ class View:
 
     groups: tuple[GroupView, ...]
     asked_at: float
+    authorities: str = ""  # PEM: whom engines that speak TLS have to prove themselves by; "": they speak plain
 
     def group_of(self, slot: int) -> GroupView | None:
         """The group that owns a slot."""
@@ -95,7 +96,8 @@ class Refresher:
     def _read(self) -> bool:
         asked_at = self._clock()
         try:
-            view = View(read_groups(self._managers.current.store(self._store)), asked_at)
+            store = self._managers.current.store(self._store)
+            view = View(read_groups(store), asked_at, read_authorities(store))
         except (ClientError, KeyError, TypeError, ValueError) as error:
             self.problem = str(error)
             return False

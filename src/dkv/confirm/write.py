@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from valkey import exceptions
-from valkey.connection import Connection
+from valkey.connection import Connection, SSLConnection
 from valkey.crc import key_slot
 
 from dkv.client import ManagerPool, parse_endpoint
@@ -31,6 +31,7 @@ class _NotDone(Exception):
 
 
 _connection: Callable[..., Any] = Connection  # the library has no types
+_tls_connection: Callable[..., Any] = SSLConnection
 
 
 @dataclass
@@ -128,7 +129,7 @@ class ConfirmingClient:
         group = view.group_of(slot)
         if group is None or group.leader is None:
             raise _NotDone(f"the group of slot {slot} has no leader")
-        leader = self._connection_to(group.leader)
+        leader = self._connection_to(group.leader, view.authorities)
         try:
             reply, first, _, second = leader.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
         except (exceptions.ValkeyError, OSError) as broken:
@@ -185,7 +186,7 @@ class ConfirmingClient:
                 return outcome
             second = read_role(answer)
 
-    def _connection_to(self, engine: Engine) -> _EngineConnection:
+    def _connection_to(self, engine: Engine, authorities: str) -> _EngineConnection:
         """The connection to this run of this engine, opened after a view named it."""
         known = self._connections.get(engine.endpoint)
         if known is not None and known.engine == engine:
@@ -197,7 +198,9 @@ class ConfirmingClient:
         self._drop(engine.endpoint)
         at = parse_endpoint(engine.endpoint)
         within = {"socket_timeout": ASK_WITHIN, "socket_connect_timeout": ASK_WITHIN}
-        connection = _connection(host=at.host, port=at.port, **within, **self._login)
+        tls = {"ssl_ca_data": authorities, "ssl_check_hostname": True} if authorities else {}
+        kind = _tls_connection if authorities else _connection
+        connection = kind(host=at.host, port=at.port, **within, **tls, **self._login)
         try:
             connection.connect()
         except exceptions.AuthenticationError as refused:

@@ -7,6 +7,7 @@ leaf, so the old authority is dropped. A phase ends when every server reported i
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -68,3 +69,21 @@ def subject_of(reader: Reader, owner: str) -> str:
     """How events name an authority."""
     name = next((database.name for database in reader.databases.values() if database.uid == owner), owner)
     return f"authority of {'the managers' if owner == MANAGERS else f'database {name}'}"
+
+
+def trust_of(authority: Authority) -> str:
+    """Names the authorities that are trusted and the one that signs: 16 hex, another one in each phase of a change."""
+    return hashlib.sha256(authority.bundle.encode()).hexdigest()[:16]
+
+
+def waited_for(reader: Reader, authority: Authority) -> list[str]:
+    """The uids of the servers whose reports a change needs: all of them for the managers' authority; for that of a database those
+    with an engine that does not show yet what the phase asks for.
+    """
+    if authority.owner == MANAGERS:
+        return [server.uid for server in reader.servers.values()]
+    trust = trust_of(authority)
+    names = [database.name for database in reader.databases.values() if database.uid == authority.owner]
+    processes = [process for name in names for process in reader.processes_of(name) if process.pid is not None]
+    behind = {p.server_id for p in processes if p.runs.certificate is None or p.runs.certificate.trust != trust}
+    return [reader.servers[server_id].uid for server_id in sorted(behind & set(reader.servers))]

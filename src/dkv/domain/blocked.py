@@ -127,7 +127,7 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
 def _rotation(state: State, authority: Authority) -> Iterator[BlockedItem]:
     """An authority is being changed: for which servers that waits."""
     servers = {server.uid: server for server in state.servers.values()}
-    missing = [servers[uid] for uid in rotation.missing(authority, servers)]
+    missing = [servers[uid] for uid in rotation.missing(authority, rotation.waited_for(state, authority))]
     away = sorted(server.server_id for server in missing if not server.alive)
     cure = (
         hint(f"Start the manager of server {away[0]}; or go on: ", action("rotateWithout", server=away[0]), ".") if away else None

@@ -677,6 +677,16 @@ class CutDropped(ManagerFact):
     archive_id: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class CertificateSeen(ManagerFact):
+    """The engines of a process show another leaf than was known: of several the one that ends first."""
+
+    start_id: int
+    trust: str
+    serial: str
+    days_left: int
+
+
 # Servers -----------------------------------------------------------------------------------------------------------
 
 
@@ -691,6 +701,8 @@ class ServerJoined(Command):
     nuodb_port: int
     boot_id: str
     data_dir: str = ""
+    engine_release: str = ""
+    engine_tls: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -981,6 +993,7 @@ FACTS: tuple[type[Command], ...] = (
     CopyRecognised,
     OptionsSeen,
     UsersSeen,
+    CertificateSeen,
     LeaderProgressed,
     LackEnded,
     SlotsLost,

@@ -131,6 +131,7 @@ RULES: dict[type[Command], Rule] = {
     c.CutDropped: copies.cut_dropped,
     c.AuthorityFounded: authorities.authority_founded,
     c.CertificateKept: authorities.certificate_kept,
+    c.CertificateSeen: authorities.certificate_seen,
 }
 
 
@@ -216,3 +217,4 @@ def _settle_round(draft: Draft) -> None:
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])
         database_restart.settle_restart(draft, name)
+        authorities.settle_engines(draft, name)

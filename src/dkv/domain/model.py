@@ -45,6 +45,16 @@ class Server:
     lost_at: int = 0  # when its lease was found ended, to be shown
     last_event: int = 0  # number of the newest event about it; see event_causality.py
     certificate_until: int = 0  # when the leaf that its manager uses ends, wall clock; 0: it has none
+    engine_release: str = ""  # of its engine program, such as 9.1.2; "" unknown
+    engine_tls: bool = False  # whether that program has TLS
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How a database's engines speak with clients, with each other and on the cluster bus (transport.py)."""
+
+    tls: bool = False
+    insecure: bool = False  # without TLS, reached from other machines: an operator accepted that
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ class DatabaseOptions:
     restart_window: int = DEFAULTS["restart_window"]
     script_limit: int = DEFAULTS["script_limit"]
     tail_above: int = DEFAULTS["tail_above"]
+    engine_tls: str = DEFAULTS["engine_tls"]
+    insecure_engine_traffic: str = DEFAULTS["insecure_engine_traffic"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ class Database:
     state_at: int = 0  # when it reached its state, to be shown
     last_event: int = 0  # number of the newest event about it
     options_at: int = 0  # when its options were last changed, to be shown; 0 never
+    transport: Transport = Transport()
 
     @property
     def stopping(self) -> bool:
@@ -300,12 +313,23 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class CertificateShown:
+    """The leaf that an engine shows, the one that ends first of several: which authorities it believes, the leaf's serial number
+    in upper-case hex, and its end to within a day (wall clock, ms)."""
+
+    trust: str
+    serial: str
+    ends_at: int
+
+
+@dataclass(frozen=True)
 class RunsWith:
     """What the engines of a process were last seen to run with."""
 
     append_fsync: str = ""  # "" unknown, or a TE
     max_memory: int = 0  # bytes by its database's option; 0: a share of its server's memory
     users: str = ""  # digest of whom they let in; see database_users.py
+    certificate: CertificateShown | None = None  # None: no TLS, or not known yet
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,18 @@ from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
 from dkv.domain.access import DatabaseUser
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.decision import Refused
-from dkv.domain.model import Archive, ArchiveState, ClientAccess, Database, DatabaseOptions, Group, PositionReport, Server, State
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    ClientAccess,
+    Database,
+    DatabaseOptions,
+    Group,
+    PositionReport,
+    Server,
+    State,
+    Transport,
+)
 from dkv.domain.refusals import no
 from dkv.domain.restore import ARCHIVE_IDS, START_IDS, TERMS
 
@@ -40,7 +51,7 @@ class FoundArchive:
     trouble: str = ""
     cluster_port: int = 0
     client_port: int = 0
-    append_fsync: str = "always"
+    options: DatabaseOptions = DatabaseOptions()  # as its engine ran
     shard_id: str = ""
     slots: Slots = ()  # of its whole group, as its engine wrote them
     epoch: int = 0  # the highest its engine knew
@@ -219,8 +230,10 @@ def _databases(archives: Sequence[FoundArchive], fresh: str, closed: Sequence[st
         mine = [a for a in archives if a.database == name]
         copies = max(Counter(a.group for a in mine).values())
         secret = next((a.secret for a in mine if a.secret), "") or _word(fresh, name)
-        options = DatabaseOptions(replication_factor=copies, append_fsync=mine[0].append_fsync)
-        yield Database(name, mine[0].database_uid, secret, options, access=ClientAccess(name not in closed))
+        options = replace(mine[0].options, replication_factor=copies)
+        transport = Transport(tls=options.engine_tls == "on", insecure=options.insecure_engine_traffic == "yes")
+        access = ClientAccess(name not in closed)
+        yield Database(name, mine[0].database_uid, secret, options, access=access, transport=transport)
 
 
 def _archive(archive: FoundArchive) -> Archive:

@@ -74,6 +74,8 @@ CATALOGUE: dict[str, Entry] = {
     "no_authority": Entry(409, 1, "the domain has no certificate authority: access control is off"),
     "server_departed": Entry(409, 1, "the server was deleted, and joins again with a join token only"),
     "rotation_running": Entry(409, 1, "the authority is being changed already"),
+    "engine_without_tls": Entry(409, 1, "a server's engine program has no TLS, and the database's engines would speak it"),
+    "insecure_traffic": Entry(409, 1, "engines without TLS would be reached from other machines"),
     "key_reused": Entry(409, 1, "the Idempotency-Key was used for another request"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),
     "stale_fact": Entry(409, 1, "the fact is about something the domain no longer expects"),

@@ -17,6 +17,8 @@ SOCKET_NAME = "admin.sock"  # relative to the engine's directory: a unix socket 
 FENCE = "min-replicas-to-write"
 NODE_TIMEOUT = 60_000  # ms
 NODE_TIMEOUT_OF_WAITING = 2_000_000_000  # ms, beside phantoms: nodes in handshake are forgotten after that, 23 days
+TLS_FOLDER = "tls"  # below the engine's directory; in it a directory for each generation of certificate files
+LEAF_FILE, KEY_FILE, AUTHORITIES_FILE = "engine.pem", "engine.key", "authorities.pem"
 SLOTS_NOTE = "# hash slots of its storage group:"  # begins a line of valkey.conf
 PHANTOM_EPOCH = 0  # a higher one than the living leader's makes it delete all its keys (docs/reference/positions.md#trap-1)
 EARLY_ROUNDS = 50  # hz: rounds of housekeeping a second an engine starts with (early_rounds.py)
@@ -80,14 +82,15 @@ def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
     own = next(group for group in spec.groups if group.group == spec.group)
     note = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for the rebuild of a state: a waiting engine's nodes.conf has no slots
-    return "\n".join([note, *_network(spec), *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
+    network = [*_network(spec), *_transport(spec)]
+    return "\n".join([note, *network, *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
 
 
 def _network(spec: EngineSpec) -> list[str]:
     return [
         f"bind {spec.address}",
         "port 0",  # opened once there is something true to say to clients (decision 0022)
-        f"cluster-announce-port {spec.client_port}",
+        f"cluster-announce-{port_setting(spec.tls)} {spec.client_port}",
         f"replica-announce-port {spec.client_port}",
         "protected-mode no",
         "daemonize no",
@@ -101,6 +104,37 @@ def _network(spec: EngineSpec) -> list[str]:
         f"replica-announce-ip {spec.address}",  # ROLE must show the address the domain knows, not the route taken
         "cluster-config-file nodes.conf",
     ]
+
+
+def _transport(spec: EngineSpec) -> list[str]:
+    """TLS for clients, replication and the cluster bus. Clients show a password and no certificate; the bus asks for one all the
+    same, and believes every leaf of these authorities (decision 0060)."""
+    if spec.certificate is None:
+        return []
+    paths = certificate_settings(spec.certificate.name)
+    return [
+        "tls-port 0",
+        "tls-cluster yes",
+        "tls-replication yes",
+        "tls-auth-clients no",
+        'tls-protocols "TLSv1.2 TLSv1.3"',
+        *(f"{name} {path}" for name, path in paths.items()),
+    ]
+
+
+def port_setting(tls: bool) -> str:
+    """The setting that has the port of an engine's clients."""
+    return "tls-port" if tls else "port"
+
+
+def certificate_settings(name: str) -> dict[str, str]:
+    """The settings by which an engine loads one generation of certificate files."""
+    place = f"{TLS_FOLDER}/{name}"
+    return {
+        "tls-cert-file": f"{place}/{LEAF_FILE}",
+        "tls-key-file": f"{place}/{KEY_FILE}",
+        "tls-ca-cert-file": f"{place}/{AUTHORITIES_FILE}",
+    }
 
 
 def _cluster(spec: EngineSpec) -> list[str]:

@@ -6,7 +6,7 @@ import errno
 import secrets
 
 from dkv import files, kernel
-from dkv.engine import config
+from dkv.engine import config, tls
 from dkv.engine.archive import unusable
 from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
 from dkv.engine.users import users_acl
@@ -14,6 +14,8 @@ from dkv.engine.users import users_acl
 
 def write_files(spec: EngineSpec) -> tuple[str, ...]:
     """Write valkey.conf, users.acl and nodes.conf; the ids of the phantoms made up. Raises ArchiveRefused."""
+    if spec.tls and spec.certificate is None:
+        raise ArchiveRefused(Cause.BAD_OPTION, "it is to speak TLS and has no certificate")
     phantoms = {group: secrets.token_hex(20) for group in config.phantoms_needed(spec)}
     texts = {
         "valkey.conf": config.valkey_conf(spec),
@@ -21,6 +23,9 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
         "nodes.conf": config.nodes_conf(spec, phantoms),
     }
     try:
+        if spec.certificate:
+            tls.write_generation(spec.directory, spec.certificate)
+            tls.drop_others(spec.directory, spec.certificate.name)
         with files.directory(spec.directory) as folder:
             for name, text in texts.items():
                 files.write_new(name, text, at=folder, lasting=False)  # read by an engine of this boot, or never

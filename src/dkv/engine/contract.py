@@ -164,6 +164,35 @@ class EngineUsers:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """What an engine shows and believes over TLS, as PEM texts: its leaf with the leaf's key, and the authorities.
+
+    `trust` names the authorities, the signing one first; `serial` is the leaf's, in upper-case hex as engines show it.
+    """
+
+    trust: str
+    serial: str
+    authorities: str
+    certificate: str
+    key: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Names these files, and no others."""
+        return f"{self.trust}-{self.serial}"
+
+
+@dataclass(frozen=True)
+class TlsSeen:
+    """The leaf that an engine shows. `trust` as in TlsFiles; `proven`: the leaf that it was given is the one it shows."""
+
+    trust: str = ""
+    serial: str = ""
+    proven: bool = False
+    days_left: int = 0  # whole days, 0 once it has expired
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """All that is needed to launch one engine on an archive. Launching never makes a primary.
 
@@ -191,6 +220,8 @@ class EngineSpec:
     led: bool = False  # others may still hold it for their leader
     restored: bool = False  # the directory holds a hot copy at the first start: it becomes this archive
     users: EngineUsers = EngineUsers()
+    tls: bool = False  # with clients, in replication and on the cluster bus
+    certificate: TlsFiles | None = None  # has to be there at the launch of one with TLS
 
 
 @dataclass(frozen=True)
@@ -287,6 +318,7 @@ class EngineOptions:
     max_memory: int | None = None  # bytes, 0 no limit; None unknown yet
     append_fsync: str = ""  # "" unknown yet, or memory only
     users: EngineUsers | None = None  # None unknown yet
+    tls: TlsSeen | None = None  # the leaf that it shows; None: it has no TLS, or that is not known yet
 
 
 @dataclass(frozen=True)
@@ -438,6 +470,7 @@ class TailPlan:
     history: str  # the one they get
     shift: int
     followers: tuple[TailFollower, ...]
+    tls: bool = False  # with the leaf that the dead engine had
 
     @property
     def lowest(self) -> int:
@@ -541,6 +574,13 @@ class EngineLifecycle(Protocol):
 
     async def set_users(self, start_id: int, users: EngineUsers) -> None:
         """Have each engine let in these clients and no others. A user that stays keeps its connections."""
+
+    async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
+        """Have each engine show this leaf and believe these authorities from the next handshake on; connections that stand stay.
+
+        Raises EngineRefused where one does not show it afterwards.
+        """
+        ...
 
     async def end_script(self, start_id: int) -> None:
         """End the script or function that keeps an engine busy, if there is one. Raises EngineRefused when it cannot be ended:
@@ -737,7 +777,7 @@ class Engines(EngineLifecycle, ArchiveFiles, Replication, ClusterTable, Backup, 
     """All engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
-    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget`,
-    `set_options` and `set_users` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is
+    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget`, `set_options`,
+    `set_users` and `set_certificate` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is
     refused, because none of its engines may ever lead.
     """

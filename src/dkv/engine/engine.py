@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from dkv.engine import early_rounds, replies, supervisor
+from dkv.engine import early_rounds, replies, supervisor, tls
 from dkv.engine.contract import (
     Cause,
     Counters,
@@ -22,6 +22,7 @@ from dkv.engine.contract import (
     ExitSeen,
     FilesSeen,
     TeSeen,
+    TlsFiles,
 )
 from dkv.engine.logs import Log, LogWatch
 from dkv.engine.positions import DiskWatch
@@ -62,7 +63,7 @@ class Engine:
         self.start_id = run.record.start_id
         self.phantoms = run.record.phantoms
         self.durable = not run.record.memory_only
-        self.valkey = Valkey(run.record.start_id, run.record.directory, run.record.secret)
+        self.valkey = Valkey(self.start_id, run.record.directory, run.record.secret, tls=run.record.tls)
         self._this_boot = this_boot
         self._disk = DiskWatch(run.record.directory)
         self._on_disk = FilesSeen()  # its files at the last look
@@ -369,7 +370,7 @@ class Engine:
             role="leader" if answers.leads else "follower",
             follows=answers.follows,
             admits_replicas=answers.admits,
-            takes_clients=answers.settings["port"] != "0",
+            takes_clients=replies.takes_clients(answers),
             replication=replies.replication_seen(answers),
             cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in),
             files=replace(disk, lost=self.durable and disk.lost, rewriting=replies.is_rewriting(info)),
@@ -381,6 +382,17 @@ class Engine:
         """Raises EngineUnreachable, EngineRefused."""
         fsync = {"appendfsync": append_fsync} if self.durable else {}
         await self.valkey.set_options({"maxmemory": str(max_memory), **fsync})
+
+    async def set_certificate(self, certificate: TlsFiles) -> None:
+        """Give it these files, and take those of earlier ones away once it shows the new leaf. Raises as `set_options`."""
+        directory = self.run.record.directory
+        try:
+            tls.write_generation(directory, certificate)
+        except OSError as error:
+            raise EngineRefused(f"the certificate of engine {self.start_id} cannot be kept: {error.strerror}") from error
+        await self.valkey.set_certificate(certificate)
+        with suppress(OSError):  # what is left is taken away with the next one
+            tls.drop_others(directory, certificate.name)
 
     async def count(self) -> Counters | None:
         """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""

@@ -33,6 +33,7 @@ from dkv.engine.contract import (
     Survey,
     TeSeen,
     TeSpec,
+    TlsFiles,
 )
 from dkv.engine.ends import end_of
 from dkv.engine.engine import GLANCE, Engine
@@ -241,6 +242,7 @@ class ValkeyEngines(HotCopies, TailSources):
             phantoms=tuple(phantoms),
             boot_id=self._boot_id,
             oom_kills=self._readers.oom_kills(),
+            tls=spec.tls,
             slot=min(first for group in spec.groups if group.group == spec.group for first, _ in group.slots),
         )
 
@@ -351,6 +353,10 @@ class ValkeyEngines(HotCopies, TailSources):
     async def set_users(self, start_id: int, users: EngineUsers) -> None:
         """See the contract."""
         await asyncio.gather(*(engine.valkey.set_users(users) for engine in self._all(start_id)))
+
+    async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.set_certificate(certificate) for engine in self._all(start_id)))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""

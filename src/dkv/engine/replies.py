@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD
+from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD, LEAF_FILE, TLS_FOLDER
 from dkv.engine.contract import (
     ClusterSeen,
     Counters,
@@ -16,6 +16,7 @@ from dkv.engine.contract import (
     NodeSeen,
     ReplicaSeen,
     ReplicationSeen,
+    TlsSeen,
     WritesSeen,
 )
 
@@ -49,6 +50,7 @@ class Answers:
     leads: bool = False
     raw: bytes = b""  # what INFO was read from
     memory: dict[str, str] = field(default_factory=dict)  # INFO memory, what refuses_writes and nearly_full go by
+    tls: tuple[str, int] = ("none", 0)  # serial number of the leaf that it shows, and whole days until its end
     partly: bool = False  # INFO only: it loads, and what else is shown is how an engine starts
     users: EngineUsers | None = None
 
@@ -85,6 +87,27 @@ FULL = 0.9  # of maxmemory: from there on an engine is asked for its memory at e
 def parse_memory(text: bytes) -> dict[str, str]:
     """The few lines of INFO memory and errorstats that say whether writes fit; errorstat_OOM counts those that did not."""
     return {name.decode(): value.decode() for name, value in _MEMORY.findall(text)}
+
+
+def parse_tls(text: bytes) -> tuple[str, int]:
+    """INFO tls: the serial number of the leaf that it shows, "none" without one, and whole days until its end."""
+    info = parse_info(text)
+    return info.get("tls_server_cert_serial", "none"), int(info.get("tls_server_cert_expires_in_seconds", "0")) // 86_400
+
+
+def tls_seen(answers: Answers) -> TlsSeen | None:
+    """The leaf that it shows, and whether that is of files it was given; None of an engine without TLS."""
+    if answers.settings.get("tls-cluster") != "yes":
+        return None
+    serial, days_left = answers.tls
+    match = re.fullmatch(rf"{TLS_FOLDER}/([^/]+)-([0-9A-F]+)/{LEAF_FILE}", answers.settings.get("tls-cert-file", ""))
+    trust, given = match.groups() if match else ("", "")
+    return TlsSeen(trust, serial, given == serial, max(0, days_left))
+
+
+def takes_clients(answers: Answers) -> bool:
+    """Whether its client port is open, of either transport."""
+    return any(answers.settings.get(name, "0") != "0" for name in ("port", "tls-port"))
 
 
 def memory_in_use(memory: Mapping[str, str]) -> float:
@@ -167,7 +190,7 @@ def writes_seen(answers: Answers, lately_full: bool) -> WritesSeen:
 def options_seen(answers: Answers, durable: bool) -> EngineOptions:
     """CONFIG GET and ACL LIST. An engine that is not durable has no file to fsync."""
     fsync = answers.settings["appendfsync"] if durable else ""
-    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users)
+    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users, tls_seen(answers))
 
 
 def is_rewriting(info: Mapping[str, str]) -> bool:

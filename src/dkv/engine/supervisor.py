@@ -58,6 +58,7 @@ class Record:
     oom_kills: int | None = None  # the memory cgroup's counter before the start
     slot: int = 0  # the lowest hash slot of its group
     parts: tuple[Part, ...] = ()  # of a memory-only process, whose directory is common to all
+    tls: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from dkv.engine import tls
 from dkv.engine.archive import check_identity
 from dkv.engine.config import REPLICA, replica_password
 from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineRefused, Identity, TailFollower, TailPlan
@@ -136,7 +137,8 @@ class Feeder:
     async def listen(self) -> None:
         """Begin. Raises EngineRefused when the address is taken."""
         try:
-            self._server = await asyncio.start_server(self._serve, self.plan.address, self.plan.port)
+            context = tls.context_of(self.plan.directory) if self.plan.tls else None
+            self._server = await asyncio.start_server(self._serve, self.plan.address, self.plan.port, ssl=context)
         except OSError as error:
             raise EngineRefused(f"cannot listen on {self.plan.address}:{self.plan.port}: {error}") from error
 

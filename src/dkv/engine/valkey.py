@@ -19,8 +19,20 @@ from valkey.exceptions import ConnectionError as Disconnected
 
 from dkv import files
 from dkv.engine import aof, early_rounds, replies
-from dkv.engine.config import FENCE, FENCED, HOLD, MANAGER, NODE_TIMEOUT, REPLICA, SOCKET_NAME, client_limits, replica_password
-from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode
+from dkv.engine.config import (
+    FENCE,
+    FENCED,
+    HOLD,
+    MANAGER,
+    NODE_TIMEOUT,
+    REPLICA,
+    SOCKET_NAME,
+    certificate_settings,
+    client_limits,
+    port_setting,
+    replica_password,
+)
+from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode, TlsFiles
 from dkv.engine.users import orders, users_seen
 
 Command = tuple[str | int, ...]
@@ -30,9 +42,9 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "persistence", "replication", "clients"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
-    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz", "port"),
+    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz", "port", "tls-port", "tls-cluster", "tls-cert-file"),
     ("ACL", "LIST"),
-    ("INFO", "memory", "errorstats"),
+    ("INFO", "memory", "errorstats", "tls"),
 )
 _LOOK_AGAIN = _LOOK[:1]
 _WHOLE_EVERY = 5.0  # seconds what only orders and gossip change may be old, where nothing goes on
@@ -50,10 +62,11 @@ _NOBODY, _ANYBODY = 2, -1  # the type of packet that is dropped: MEET, or none
 class Valkey:
     """One engine's administration."""
 
-    def __init__(self, start_id: int, directory: str, secret: str) -> None:
+    def __init__(self, start_id: int, directory: str, secret: str, *, tls: bool = False) -> None:
         self.start_id = start_id
         self._directory = directory
         self._secret = secret
+        self._port = port_setting(tls)
         self._connection: Any = None  # a UnixDomainSocketConnection, whose methods have no types
         self._lock = asyncio.Lock()
         self._owed = 0  # answers of exchanges that were given up
@@ -226,6 +239,7 @@ class Valkey:
             bytes(info),
             replies.parse_memory(memory),
             users=users_seen(users),
+            tls=replies.parse_tls(memory),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -259,9 +273,9 @@ class Valkey:
         """
         quiet: Command = ("CONFIG", "SET", "import-mode", "yes")  # expires nothing before its first marker
         _, _, reply, text = await self.do(
-            ("ACL", "SETUSER", REPLICA, "off"), quiet, ("CONFIG", "GET", "port"), ("CLUSTER", "NODES")
+            ("ACL", "SETUSER", REPLICA, "off"), quiet, ("CONFIG", "GET", self._port), ("CLUSTER", "NODES")
         )
-        clients = replies.parse_config(reply)["port"] != "0"
+        clients = replies.parse_config(reply)[self._port] != "0"
         closed: list[Command] = [_HOLD, ("CONFIG", "SET", FENCE, 0)] if clients else [("CONFIG", "SET", FENCE, FENCED)]
         nodes, me, leader = replies.parse_nodes(text)
         orders: list[Command] = []
@@ -286,12 +300,12 @@ class Valkey:
         for phantom in phantoms:
             await self.forget(phantom)
         await self.do(("CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT))
-        await self.do(("CONFIG", "SET", "port", port))
+        await self.do(("CONFIG", "SET", self._port, port))
 
     async def shun_clients(self) -> None:
         """Closing the port alone ends no connection."""
         kills: list[Command] = [("CLIENT", "KILL", "TYPE", kind, "NOT-USER", MANAGER) for kind in ("normal", "pubsub")]
-        await self.do(("CONFIG", "SET", "port", 0), *kills)
+        await self.do(("CONFIG", "SET", self._port, 0), *kills)
 
     async def admit(self) -> None:
         """Let replicas log in."""
@@ -329,6 +343,14 @@ class Valkey:
         if changes:
             await self.do(*changes)
             await self.exchange(("ACL", "SAVE"))
+
+    async def set_certificate(self, certificate: TlsFiles) -> None:
+        """Load the files of a generation, which are in its directory. Raises EngineRefused if it does not show that leaf then."""
+        words = [word for pair in certificate_settings(certificate.name).items() for word in pair]
+        _, text = await self.do(("CONFIG", "SET", *words), ("INFO", "tls"))
+        shown, _ = replies.parse_tls(text)
+        if shown != certificate.serial:
+            raise EngineRefused(f"engine {self.start_id} shows the certificate {shown}, not {certificate.serial}")
 
     async def make_room(self, idle: int) -> int:
         """Close connections of clients that did nothing for `idle` seconds and do not wait for an answer; how many."""

@@ -37,6 +37,8 @@ class LocalServer:
     data_dir: str
     memory: int
     hang_timeout: int = HANG_TIMEOUT
+    engine_release: str = ""  # of the engines' program
+    engine_tls: bool = False  # whether that has TLS
 
     def joined(self) -> ServerJoined:
         """The fact by which it joins its domain."""
@@ -49,6 +51,8 @@ class LocalServer:
             nuodb_port=self.nuodb_port,
             boot_id=self.boot_id,
             data_dir=self.data_dir,
+            engine_release=self.engine_release,
+            engine_tls=self.engine_tls,
         )
 
 

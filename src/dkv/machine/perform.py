@@ -25,7 +25,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import PositionReport
-from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, ExitSeen, Position
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, EngineSpec, ExitSeen, Position, TlsFiles
 from dkv.machine import steps
 from dkv.machine.engine_upkeep import REWRITE_LEASE
 from dkv.machine.handlers import Dropped, Handlers, Submits, on
@@ -42,6 +42,11 @@ async def accepts_nothing(host: str, port: int) -> bool:
     return False
 
 
+async def no_certificate(database: str) -> TlsFiles:
+    """The answer of a manager that signs for no engine."""
+    raise EngineRefused(f"there is no certificate for the engines of {database}")
+
+
 class Performer:
     """Carries steps out. `still` says, after a fresh read, whether plan() would choose the step again."""
 
@@ -56,6 +61,7 @@ class Performer:
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = accepts_nothing,
+        certify: Callable[[str], Awaitable[TlsFiles]] = no_certificate,
         monotonic: Callable[[], float],
     ) -> None:
         self._header = FactHeader(server_id=server_id, actor=server_id)
@@ -67,6 +73,7 @@ class Performer:
         self._token = token
         self._probe = probe
         self._accepts = accepts
+        self._certify = certify
         self._now = monotonic
         self.prepared: set[str] = set()
         self.tails = TailHandlers(engines, self._submit, self._header, token=token, prepared=self.prepared)
@@ -111,6 +118,7 @@ class Performer:
             **on(steps.EndScript, self._end_script),
             **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.max_memory, step.append_fsync)),
             **on(steps.SetUsers, lambda step: engines.set_users(step.start_id, step.users)),
+            **on(steps.RenewCertificate, self._renew_certificate),
             **on(steps.Mark, lambda step: engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])),
             **on(steps.HandOver, lambda step: engines.hand_over(step.start_id, step.term, step.sequence, self._token()[:8])),
             **on(steps.Rewrite, self._rewrite),
@@ -170,7 +178,7 @@ class Performer:
         try:
             if directory not in self.prepared:
                 await self._engines.prepare(directory, step.spec.identity, step.fresh, step.restored)
-            pid = await self._engines.launch(step.spec)
+            pid = await self._engines.launch(await self._certified(step.spec))
         except ArchiveRefused as refused:
             await self._engines.release(directory)
             await self._never_ran(step.spec.start_id, refused)
@@ -180,13 +188,21 @@ class Performer:
         await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
 
     async def _launch_te(self, step: steps.LaunchTe) -> None:
+        engines = tuple([await self._certified(engine) for engine in step.spec.engines])
         try:
-            pid = await self._engines.launch_memory(step.spec)
+            pid = await self._engines.launch_memory(replace(step.spec, engines=engines))
         except ArchiveRefused as refused:
             await self._engines.release(step.spec.directory)
             await self._never_ran(step.spec.start_id, refused)
             return
         await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
+
+    async def _certified(self, spec: EngineSpec) -> EngineSpec:
+        """With a new leaf, where the engine is to speak TLS."""
+        return replace(spec, certificate=await self._certify(spec.identity.database)) if spec.tls else spec
+
+    async def _renew_certificate(self, step: steps.RenewCertificate) -> None:
+        await self._engines.set_certificate(step.start_id, await self._certify(step.database))
 
     async def _cancel_process(self, step: steps.CancelProcess) -> None:
         await self._release_lock(step.directory)

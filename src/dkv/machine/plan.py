@@ -14,6 +14,7 @@ from dkv.domain.held_back import LACKS, rest_of
 from dkv.domain.model import Archive, ArchiveState, Group, Process, ProcessRole, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.conditions import SILENT
+from dkv.machine.engine_certificates import certificate_steps
 from dkv.machine.follower_steps import follower_steps, vacancy_steps
 from dkv.machine.handover import unanswering_steps
 from dkv.machine.hot_copy_steps import copy_steps
@@ -143,6 +144,7 @@ def process_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
         yield from _silence_steps(inputs, process, engine)
         yield from option_steps(inputs, process, (engine,))
         yield from user_steps(inputs, process, (engine,))
+        yield from certificate_steps(inputs, process, (engine,))
         yield from _with_engine(inputs, process, engine)
 
 

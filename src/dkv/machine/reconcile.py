@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.model import State
-from dkv.engine.contract import EngineError, EngineRefused, Engines, Survey
+from dkv.engine.contract import EngineError, EngineRefused, Engines, Survey, TlsFiles
 from dkv.machine.conditions import update_history
 from dkv.machine.failing import Failures
 from dkv.machine.handlers import Dropped
 from dkv.machine.next_look import IDLE_INTERVAL, SOON
 from dkv.machine.observation import ConditionHistory, LocalServer, Observation
-from dkv.machine.perform import Performer, accepts_nothing
+from dkv.machine.perform import Performer, accepts_nothing, no_certificate
 from dkv.machine.plan import Plan, plan
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreError
@@ -47,6 +47,7 @@ class Reconciler:
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = accepts_nothing,
+        certify: Callable[[str], Awaitable[TlsFiles]] = no_certificate,
         on_error: Callable[[Step | None, Exception, int], None],
         on_view: Callable[[], None] = lambda: None,
     ) -> None:
@@ -67,6 +68,7 @@ class Reconciler:
             token=token,
             probe=probe,
             accepts=accepts,
+            certify=certify,
             monotonic=monotonic,
         )
         self._wake = asyncio.Event()

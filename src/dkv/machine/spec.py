@@ -38,6 +38,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
         users=state.memoized(users_of, database.name),
+        tls=database.transport.tls,
     )
 
 
@@ -74,6 +75,7 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         max_memory=database.options.max_memory or share(state, me),
         memory_only=True,
         users=state.memoized(users_of, database.name),
+        tls=database.transport.tls,
     )
 
 

@@ -98,6 +98,15 @@ class LaunchTe(Step):
 
 
 @dataclass(frozen=True)
+class RenewCertificate(Step):
+    """Give a process's engines a new leaf, and the authorities that are trusted now."""
+
+    start_id: int
+    database: str
+    rest_ms: ClassVar[int] = 5_000
+
+
+@dataclass(frozen=True)
 class CancelProcess(Step):
     """End a process that has no engine: drop its lock and report its end."""
 

@@ -14,6 +14,7 @@ from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen, TeSeen
 from dkv.machine.client_port import open_client_port
 from dkv.machine.conditions import SILENT
+from dkv.machine.engine_certificates import certificate_steps
 from dkv.machine.engine_upkeep import table_steps
 from dkv.machine.intrusion import expel_steps
 from dkv.machine.observation import REAP_PATIENCE, VANISHED, PlanInput, node_id, peer, te_directory
@@ -45,6 +46,7 @@ def te_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
     else:
         yield from option_steps(inputs, process, seen.engines)
         yield from user_steps(inputs, process, seen.engines)
+        yield from certificate_steps(inputs, process, seen.engines)
         yield from _with_engines(inputs, process, seen)
 
 

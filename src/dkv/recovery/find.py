@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
+from dkv.address import is_loopback
 from dkv.constants import MANAGER_LOCK, MANAGER_PORT, NUODB_PORT
 from dkv.data_dir import SERVER, running_manager
 from dkv.domain.access import DatabaseUser
-from dkv.domain.model import PositionReport, Server
+from dkv.domain.model import DatabaseOptions, PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
 from dkv.engine.config import SLOTS_NOTE
@@ -151,8 +152,8 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
         report=report,
         trouble=trouble,
         cluster_port=_number(conf, "cluster-port"),
-        client_port=_number(conf, "cluster-announce-port"),
-        append_fsync=conf.get("appendfsync", "always"),
+        client_port=_number(conf, "cluster-announce-port") or _number(conf, "cluster-announce-tls-port"),
+        options=_options(conf, server.host),
         shard_id=nodes.shard,
         slots=nodes.slots or noted,
         epoch=nodes.epoch,
@@ -171,6 +172,17 @@ def _users(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
 
 def _user(database: str, user: EngineUser) -> DatabaseUser:
     return DatabaseUser(database, user.name, user.passwords, read_only=user.read_only, keys=user.keys, scripting=user.scripting)
+
+
+def _options(conf: dict[str, str], host: str) -> DatabaseOptions:
+    """The options that its engine ran with, as far as they tell how its writes and its traffic were kept."""
+    tls = conf.get("tls-cluster") == "yes"
+    insecure = not tls and not is_loopback(host)
+    return DatabaseOptions(
+        append_fsync=conf.get("appendfsync", "always"),
+        engine_tls="on" if tls else "auto",
+        insecure_engine_traffic="yes" if insecure else "no",
+    )
 
 
 def _refuse_running(places: Sequence[Path]) -> None:

@@ -323,6 +323,7 @@ class World:
             min_in_sync=min(self.shape.min_in_sync, self.copies),
             append_fsync=fsync,
             tail_above=self.shape.tail_above,
+            insecure_engine_traffic="yes",  # simulated machines reach each other by addresses of a network
         )
         return CreateDatabase(
             actor="operator",

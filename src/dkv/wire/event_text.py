@@ -24,6 +24,8 @@ WORDS = {
     "archive.exited": "{subject} no longer runs",
     "archive.launched": "{subject} runs",
     "archive.parked": "{subject} is no longer restarted",
+    "database.insecure_traffic": "the engines of {subject} speak without TLS where other machines reach them",
+    "process.certificate": "the engines of {subject} show another certificate",
     "group.vacated": "{subject} lost its leader",
     "group.superseded": "the assigned leader of {subject} was given up",
     "group.assigned": "process {startId} was assigned to lead {subject}",

@@ -191,6 +191,16 @@ class Operation(TypedDict):
     cancel: str | None
 
 
+class Transport(TypedDict):
+    """How the engines of a store speak with clients and with each other. `insecure`: without TLS, where other machines can reach
+    them, which an operator accepted. `authorities` is the CA file (PEM) of clients; empty without TLS and before the first start.
+    """
+
+    tls: bool
+    insecure: bool
+    authorities: str
+
+
 class Store(TypedDict):
     """A store whole, at one revision of the domain. `open`: every client is let in although the domain has access control."""
 
@@ -204,6 +214,7 @@ class Store(TypedDict):
     appendFsync: str
     options: dict[str, Any]
     open: bool
+    transport: Transport
     tombstonesTrimmed: int
     waiting: list[BlockedItem]
     operations: list[Operation]
@@ -428,6 +439,13 @@ class Plan(TypedDict):
 # Status ---
 
 
+class EngineProgram(TypedDict):
+    """The program of a server's engines: its release, "" if it is not known, and whether it has TLS."""
+
+    release: str
+    tls: bool
+
+
 class Server(TypedDict):
     """A server of the domain."""
 
@@ -440,6 +458,7 @@ class Server(TypedDict):
     isLocal: bool
     certificateUntil: Ms | None
     certificateDaysLeft: int | None
+    engine: EngineProgram
 
 
 class Domain(TypedDict):

@@ -99,6 +99,22 @@ def _server_view(server: Server, local: str, now: int) -> schemas.Server:
         "isLocal": server.server_id == local,
         "certificateUntil": server.certificate_until or None,
         "certificateDaysLeft": days_left(server, now),
+        "engine": engine_program_view(server),
+    }
+
+
+def engine_program_view(server: Server) -> schemas.EngineProgram:
+    """The program of a server's engines."""
+    return {"release": server.engine_release, "tls": server.engine_tls}
+
+
+def transport_view(state: State, database: Database) -> schemas.Transport:
+    """How a database's engines speak, and what their clients believe."""
+    authority = state.authorities.get(database.uid)
+    return {
+        "tls": database.transport.tls,
+        "insecure": database.transport.insecure,
+        "authorities": authority.bundle if authority else "",
     }
 
 
@@ -121,6 +137,7 @@ def store_view(state: State, database: Database, revision: int, *, judged: bool 
         "appendFsync": fsync_in_force(state, database),
         "options": options_view(state, database),
         "open": judged and database.access.open,
+        "transport": transport_view(state, database),
         "tombstonesTrimmed": database.trimmed,
         "waiting": waiting_view(state, database.name),
         "operations": [operation_view(operation) for operation in operations(state, database)],

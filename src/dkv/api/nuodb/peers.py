@@ -16,7 +16,7 @@ from dkv.api.routing import Router
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
-from dkv.wire.views import days_left
+from dkv.wire.views import days_left, engine_program_view
 
 router = Router(prefix="/peers")
 
@@ -82,4 +82,5 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
             "leaderServerId": known.leader or None,
             "localPeerTermIndexInfo": index,
         },
+        "engine": engine_program_view(server),
     }

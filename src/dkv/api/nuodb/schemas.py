@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from dkv.wire.schemas import BlockedItem, Effect, HintPart
+from dkv.wire.schemas import BlockedItem, Effect, EngineProgram, HintPart, Transport
 
 T = TypeVar("T")
 DatabaseStates = Literal[
@@ -106,6 +106,7 @@ class Server(OwnOfServer):
     labels: dict[str, str]
     connectedState: Connected
     localRoleInfo: RoleInfo
+    engine: EngineProgram
 
 
 class Member(TypedDict):
@@ -190,6 +191,7 @@ class Database(TypedDict):
     defaultRegionId: int
     hostAssignments: dict[str, int]
     databaseOptions: dict[str, str]
+    transport: Transport
     waiting: NotRequired[list[BlockedItem]]
     dbUser: NotRequired[str]
     dbPassword: NotRequired[str | None]

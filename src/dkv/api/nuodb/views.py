@@ -12,6 +12,7 @@ from dkv.domain.model import Archive, Database, EngineState, Group, Process, Pro
 from dkv.domain.startplan import Plan, Spec
 from dkv.domain.status import path_of
 from dkv.wire.maintenance import waiting_view
+from dkv.wire.views import transport_view
 
 T = TypeVar("T")
 
@@ -112,6 +113,7 @@ def database(state: State, database: Database, mask_password: bool = True, *, ju
         "defaultRegionId": placed.default,
         "hostAssignments": dict(placed.servers),
         "databaseOptions": dict(database.default_options),
+        "transport": transport_view(state, database),
     }
     if waiting := waiting_view(state, database.name):
         shown["waiting"] = waiting

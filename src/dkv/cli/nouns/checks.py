@@ -31,6 +31,7 @@ LIVENESS = Param("--check-liveness", "number", "each must have reported within s
 CONNECTED = Param("--check-connected", "switch", "it must be reachable", default=False)
 ACTIVE = Param("--check-active", "switch", "it must take part in the domain", default=False)
 CONVERGED = Param("--check-converged", "switch", "it must have the newest revision of the domain state", default=False)
+TLS = Param("--check-tls", "switch", "its engine program must have TLS", default=False)
 ACKS = Param("--wait-for-acks", "switch", "a process or server that has never reported does not count as alive", default=False)
 
 VERBS = (
@@ -68,7 +69,7 @@ VERBS = (
         "check server",
         "Checks that the server whose manager answers takes part in its domain.",
         "nouns.checks:server",
-        (*WAITS, ACTIVE, CONNECTED, CONVERGED, *SHARED),
+        (*WAITS, ACTIVE, CONNECTED, CONVERGED, TLS, *SHARED),
     ),
     Cmdlet(
         "check servers",
@@ -251,6 +252,9 @@ def _against_server(peer: Json, bound: Bound) -> str:
     days = peer.get("certificateDaysLeft")
     if days is not None and days < FEWEST_DAYS:
         return f"The certificate of the server {peer['id']} {f'ends in {days} days' if days >= 0 else 'has ended'}."
+    engine = peer.get("engine") or {}
+    if bound.get("--check-tls") and not engine.get("tls"):
+        return f"The engine program of server {peer['id']}, Valkey {engine.get('release') or 'unknown'}, has no TLS."
     return ""
 
 

@@ -18,6 +18,7 @@ from dkv.cli.nouns.printing import (
     read_json,
     repr_line,
     say_ignored,
+    say_transport,
     say_waiting,
     write_json,
 )
@@ -27,7 +28,7 @@ from dkv.cli.session import Session
 from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, Query, exactly
 from dkv.client.manager import quoted
-from dkv.database_options import TABLE
+from dkv.database_options import OPTIONS, TABLE
 
 TE_SERVERS = Param("--te-server-ids", "words", "ids of the servers that get a TE each")
 SMS_RUN = Param(
@@ -64,6 +65,13 @@ VERBS = (
             Param("--region-assignment", "pairs", "pairs of server id and region"),
             DEFAULT_OPTIONS._replace(
                 help="the options, as key value key value; else the manager's settings, then the defaults below"
+            ),
+            Param("--engine-tls", "word", OPTIONS["engine-tls"].described(), choices=OPTIONS["engine-tls"].choices),
+            Param(
+                "--insecure-engine-traffic",
+                "switch",
+                "accept engines without TLS that another machine can reach, which every view then says",
+                default=False,
             ),
             SMS_RUN,
             *CHANGES,
@@ -160,14 +168,19 @@ def create(session: Session, bound: Bound) -> int:
     """Create a database; its start plan is kept in a file, thrown away, or carried out."""
     only_one(bound, "--capture-file", "--no-autostart")
     client = dialect(session, bound)
+    given = {
+        "engine-tls": bound["--engine-tls"],
+        "insecure-engine-traffic": "yes" if bound["--insecure-engine-traffic"] else None,
+    }
+    transport = {name: value for name, value in given.items() if value is not None}
     body: Json = {
         "databaseDbaUser": bound["--dba-user"],
         "databaseDbaPassword": _dba_password(session, bound),
         "teHosts": bound["--te-server-ids"] or [],
         "hostAssignments": _regions(client, bound),
         "smHosts": {},
-        "defaultOptions": bound["--default-options"] or {},
         **({"open": True} if bound["--open"] else {}),
+        "defaultOptions": {**(bound["--default-options"] or {}), **transport},
     }
     plan = client.change("PUT", f"/databases/{quoted(bound['--db-name'])}", body, mayExist=False)
     say_ignored(session, bound["--default-options"])
@@ -251,6 +264,7 @@ def show_database(session: Session, bound: Bound) -> int:
         yield from _tombstone_lines(tombstones, major)
 
     lines(session, {**database, "processes": processes, "exited": tombstones}, text())
+    say_transport(session, database)
     say_waiting(session, database)
     return DONE
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, Usage
 from dkv.cli.nouns.common import DB_NAME, SHARED, dialect, native
-from dkv.cli.nouns.printing import connected, database_line, lines, process_line, say_waiting, server_line, write_json
+from dkv.cli.nouns.printing import (
+    connected,
+    database_line,
+    engine_line,
+    lines,
+    process_line,
+    say_transport,
+    say_waiting,
+    server_line,
+    write_json,
+)
 from dkv.cli.output import Screen, moment, waiting_lines
 from dkv.cli.session import Session
 from dkv.client import Json, ManagerClient, ManagerUnreachable
@@ -85,7 +95,10 @@ def show_domain(session: Session, bound: Bound) -> int:
             yield from (f"    {process_line(process, states)}" for process in own)
 
     lines(session, {**head, "clientToken": token, "servers": servers, "databases": databases, "processes": processes}, text())
+    for server in servers:
+        session.screen.note(engine_line(server))
     for database in databases:
+        say_transport(session, database)
         say_waiting(session, database)
     return DONE
 

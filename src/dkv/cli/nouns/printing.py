@@ -11,7 +11,7 @@ from typing import Any
 
 from dkv.address import endpoint_text
 from dkv.cli.errors import CliError
-from dkv.cli.output import in_json, waiting_lines
+from dkv.cli.output import in_json, transport_line, waiting_lines
 from dkv.cli.session import Session
 from dkv.client import Json
 from dkv.database_options import ignored
@@ -156,6 +156,13 @@ def connected(server: Json) -> str:
     return str((server.get("connectedState") or {}).get("state") or "UNKNOWN")
 
 
+def engine_line(server: Json) -> str:
+    """The program of a server's engines: its release, and whether it has TLS."""
+    engine = server.get("engine") or {}
+    has = "with TLS" if engine.get("tls") else "without TLS"
+    return f"engines of server {server['id']}: Valkey {engine.get('release') or 'unknown'} {has}"
+
+
 def database_line(database: Json) -> str:
     """`test [RUNNING]`, and whether every client is let in although the domain has access control."""
     return f"{database['name']} [{database['state']}]{', open' if database.get('open') else ''}"
@@ -226,6 +233,13 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
         return
     for line in text:
         session.screen.line(line)
+
+
+def say_transport(session: Session, database: Json) -> None:
+    """Print beside the data how a database's engines speak, where that is not plain and on their own machine only."""
+    transport = database.get("transport") or {}
+    if transport.get("tls") or transport.get("insecure"):
+        session.screen.note(f"{database['name']}: {transport_line(transport)}")
 
 
 def say_waiting(session: Session, database: Json) -> None:

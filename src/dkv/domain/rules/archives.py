@@ -13,6 +13,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 from dkv.domain.table import items_of
+from dkv.domain.transport import misfit
 from dkv.hints import action
 
 LONGEST_PATH = 1_000
@@ -73,6 +74,8 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     """Draft one archive, filling in what was left open."""
     if new.server_id not in draft.servers:
         return unknown_server(new.server_id, draft.servers)
+    if database and (refused := misfit(database, draft.servers[new.server_id])):
+        return refused
     group = _group_for(draft, name, new) if database else ""
     if isinstance(group, Refused):
         return group

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority, RotationPhase
 from dkv.domain.authority import subject_of
-from dkv.domain.commands import AuthorityFounded, CertificateKept, RotateAuthority
+from dkv.domain.commands import AuthorityFounded, CertificateKept, CertificateSeen, RotateAuthority
+from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import evolve
+from dkv.domain.model import CertificateShown, evolve
 from dkv.domain.refusals import no, no_authority, stale_fact, unknown_server
+from dkv.domain.rules.processes import owned
 
 BECAUSE: Mapping[RotationPhase, str] = {
     RotationPhase.PREPARED: "an operator asked for it: every server has to trust the new one before one uses it",
@@ -50,7 +52,7 @@ def certificate_kept(draft: Draft, command: CertificateKept) -> Refused | None:
 
 def settle_authority(draft: Draft, authority: Authority) -> None:
     """Begin the next phase if no server is missing any more."""
-    advanced = rotation.advance(authority, [server.uid for server in draft.servers.values()], draft.command.now)
+    advanced = rotation.advance(authority, rotation.waited_for(draft, authority), draft.command.now)
     if advanced is not authority:
         _moved(draft, authority, advanced)
         settle_authority(draft, advanced)
@@ -103,3 +105,31 @@ def _uids_away(draft: Draft, names: tuple[str, ...]) -> list[str] | Refused:
             )
         uids.append(server.uid)
     return uids
+
+
+def certificate_seen(draft: Draft, command: CertificateSeen) -> Refused | None:
+    """Its manager saw another leaf at the engines of a process than was known."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    known = process.runs.certificate
+    if known and (known.trust, known.serial) == (command.trust, command.serial):
+        return stale_fact(f"that is known of process {process.start_id}")
+    shown = CertificateShown(command.trust, command.serial, command.now + command.days_left * DAY)
+    process = draft.put_process(process, runs=evolve(process.runs, certificate=shown))
+    draft.note(
+        "process.certificate",
+        f"process {process.start_id}",
+        f"its manager saw that its engines show the certificate {command.serial}, which ends in {command.days_left} days",
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
+    return None
+
+
+def settle_engines(draft: Draft, name: str) -> None:
+    """Bring the change of a database's authority one phase further, once its engines show what the present one asks for."""
+    authority = draft.authorities.get(draft.databases[name].uid)
+    if authority is not None and authority.phase is not RotationPhase.DONE:
+        settle_authority(draft, authority)

@@ -27,6 +27,7 @@ from dkv.domain.model import (
     Group,
     ProcessRole,
     ProcessState,
+    Server,
 )
 from dkv.domain.options import applied, bad_values, merged, too_many_in_sync
 from dkv.domain.refusals import living_database, no, unknown_database
@@ -34,6 +35,7 @@ from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies
 from dkv.domain.table import items_of, keys_of
+from dkv.domain.transport import chosen
 from dkv.hints import action
 
 UNPARTITIONED = "UNPARTITIONED"
@@ -61,6 +63,9 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         return refused
     if dba:
         draft.put(dba)
+    transport = chosen(command.name, options, _servers_of(draft, command))
+    if isinstance(transport, Refused):
+        return transport
     database = Database(
         command.name,
         command.uid,
@@ -70,6 +75,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         access=ClientAccess(command.open, command.dba_user, command.dba_password),
         default_options=merged((), command.default_options, True),
         major=known.major if known else 0,  # what was planned for the deleted one of that name must not fit this one
+        transport=transport,
     )
     draft.put(database)
     source = DatabaseState.TOMBSTONE if known else NEW
@@ -80,6 +86,8 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         database=database.name,
         change=f"{source} -> {database.state}",
     )
+    if transport.insecure:
+        note_insecure(draft, database)
     return _fill(draft, database, replace(command, groups=command.groups or groups))
 
 
@@ -90,6 +98,19 @@ def _administrator(command: CreateDatabase) -> DatabaseUser | None:
     passwords = (command.hashed_dba_password,)
     now = command.now
     return DatabaseUser(command.name, command.dba_user, passwords, made_by=command.actor, made_at=now, changed_at=now)
+
+
+def _servers_of(draft: Draft, command: CreateDatabase) -> list[Server]:
+    """Where its engines are to be: with its archives, those that were made before it too; else anywhere."""
+    early = [a.server_id for a in draft.archives_of(command.name) if not a.database_uid and not a.removed]
+    named = {*early, *(archive.server_id for archive in command.archives)} or set(draft.servers)
+    return [draft.servers[server_id] for server_id in sorted(named & set(draft.servers))]
+
+
+def note_insecure(draft: Draft, database: Database) -> None:
+    """Say that its engines are open to the network, and that this was accepted."""
+    because = "an operator accepted engines without TLS off loopback: clients' data and the cluster bus are open to the network"
+    draft.note("database.insecure_traffic", f"database {database.name}", because, database=database.name)
 
 
 def _still_held(draft: Draft, name: str) -> Refused | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import evolve
+from dkv.domain.model import Database, DatabaseOptions, Transport, evolve
 from dkv.domain.options import applied, effects, merged, too_many_in_sync
-from dkv.domain.refusals import living_database, stale_fact
+from dkv.domain.refusals import living_database, no, stale_fact
+from dkv.domain.rules.databases import note_insecure
 from dkv.domain.rules.processes import owned
-from dkv.hints import to_json
+from dkv.domain.transport import chosen, same
+from dkv.hints import action, to_json
 
 
 def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
@@ -24,8 +26,14 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
         return options
     if refused := too_many_in_sync(options):
         return refused
+    transport = _transport(draft, database, options)
+    if isinstance(transport, Refused):
+        return transport
     if after != before:
-        database = draft.put_database(database, options=options, default_options=after, options_at=draft.command.now)
+        if transport.insecure and not database.transport.insecure:
+            note_insecure(draft, database)
+        now = draft.command.now
+        database = draft.put_database(database, transport=transport, options=options, default_options=after, options_at=now)
         changed = sorted({name for name, _ in set(after) ^ set(before)})
         draft.note(
             "database.options",
@@ -40,6 +48,23 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
             ]
         )
     return None
+
+
+def _transport(draft: Draft, database: Database, options: DatabaseOptions) -> Transport | Refused:
+    """The transport by these options: another one than before only of a database that does not run."""
+    if same(database.options, options):
+        return database.transport
+    servers = [draft.servers[a.server_id] for a in draft.archives_of(database.name) if not a.removed]
+    transport = chosen(database.name, options, servers or list(draft.servers.values()))
+    if isinstance(transport, Refused) or transport.tls == database.transport.tls or not draft.has_processes(database.name):
+        return transport
+    return no(
+        "database_running",
+        f"The transport of the engines of {database.name} is fixed while it has processes.",
+        "Stop it first: ",
+        action("stopStore", store=database.name),
+        ".",
+    )
 
 
 def options_seen(draft: Draft, command: OptionsSeen) -> Refused | None:

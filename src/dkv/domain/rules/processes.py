@@ -38,6 +38,7 @@ from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
 from dkv.domain.table import items_of, keys_of
+from dkv.domain.transport import misfit
 from dkv.hints import action
 
 EVICTED = "An operator evicted it from the domain; it is not proven to have stopped"
@@ -98,8 +99,8 @@ def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refus
     if options:
         return options
     if command.role is ProcessRole.TE:
-        known = command.server_id in draft.servers
-        return None if known else unknown_server(command.server_id, draft.servers)
+        server = draft.servers.get(command.server_id)
+        return misfit(database, server) if server else unknown_server(command.server_id, draft.servers)
     return _may_start_archive(draft, command)
 
 

@@ -39,6 +39,8 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
         nuodb_port=command.nuodb_port,
         boot_id=command.boot_id,
         data_dir=command.data_dir,
+        engine_release=command.engine_release,
+        engine_tls=command.engine_tls,
         alive=True,
         lost_at=0,
     )

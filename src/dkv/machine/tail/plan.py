@@ -51,6 +51,7 @@ def source_steps(inputs: PlanInput, group: Group, process: Process, archive: Arc
 
 def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) -> TailPlan:
     return TailPlan(
+        tls=state.databases[archive.database].transport.tls,
         directory=directory,
         node_id=node_id(state.uid, archive.archive_id),
         address=state.servers[archive.server_id].host,

@@ -77,7 +77,7 @@ class SimEngine:
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
-        self.paused_until, self.held = 0.0, False  # held: fenced so that writes wait
+        self.tls, self.paused_until, self.held = spec.certificate, 0.0, False  # held: fenced so that writes wait
         self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []

@@ -30,6 +30,7 @@ from dkv.engine.contract import (
     Survey,
     TailPlan,
     TeSpec,
+    TlsFiles,
 )
 from dkv.sim.engines import tail
 from dkv.sim.engines.backup_store import BackupPlace, clone
@@ -430,6 +431,11 @@ class SimEngines:
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("set users", engine, lambda engine: setattr(engine, "users", users))
+
+    async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
+        """See the contract."""
+        for engine in self.machine.followers(start_id):
+            await self._ask_of("set certificate", engine, lambda engine: setattr(engine, "tls", certificate))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""

@@ -14,6 +14,7 @@ from dkv.engine.contract import (
     Position,
     ReplicaSeen,
     ReplicationSeen,
+    TlsSeen,
     WritesSeen,
 )
 from dkv.sim.engines.disk import Disk
@@ -113,8 +114,13 @@ def _look(engine: SimEngine) -> EngineSeen:
             paused=now < engine.waits_until,
             yields=leads and engine.paused_until - now >= 2.0,
         ),
-        options=EngineOptions(engine.max_memory, engine.append_fsync, None if engine.loading else engine.users),
+        options=EngineOptions(engine.max_memory, engine.append_fsync, None if engine.loading else engine.users, _leaf(engine)),
     )
+
+
+def _leaf(engine: SimEngine) -> TlsSeen | None:
+    """What it shows; nothing ages here."""
+    return TlsSeen(engine.tls.trust, engine.tls.serial, proven=True, days_left=90) if engine.tls else None
 
 
 def _cluster(engine: SimEngine) -> ClusterSeen:
