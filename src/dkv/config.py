@@ -19,7 +19,16 @@ from dkv.database_options import DEFAULTS, FSYNC
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
-FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS", "DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD", "DKV_CA_FILE")
+FREE_VARIABLES = (
+    "DKV_CONFIG",
+    "DKV_MANAGERS",
+    "DKV_TOKEN",
+    "DKV_TOKEN_FILE",
+    "DKV_USER",
+    "DKV_PASSWORD",
+    "DKV_CA_FILE",
+    "DKV_JOIN_TOKEN",
+)
 FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, who asks them, and hooks of tests."""
 
@@ -120,8 +129,13 @@ def load_settings(
     known = {f.name: f for f in fields(Settings)}
     read: dict[str, Any] = {name: _read(name, value, known[name].metadata) for name, value in given.items()}
     read.setdefault("data_dir", Path(user_dirs.data_dir(env)))
-    read.setdefault("state", f"sqlite:{read['data_dir'] / 'domain.sqlite'}")
+    read.setdefault("state", default_state(read["data_dir"]))
     return Settings(**read)
+
+
+def default_state(data_dir: Path) -> str:
+    """Where the state is unless a person says so."""
+    return f"sqlite:{data_dir / 'domain.sqlite'}"
 
 
 def config_file(environ: Mapping[str, str]) -> Path:

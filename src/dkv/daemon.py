@@ -16,7 +16,7 @@ import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,9 +34,10 @@ from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing, StreamLimits
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import Endpoint, Request
-from dkv.config import Settings
+from dkv.config import Settings, default_state
 from dkv.control.certificates import CertificatePlaces
 from dkv.control.refused_requests import report_refused
+from dkv.control.submit import view_of
 from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
 from dkv.domain.identities import registered_certificates
 from dkv.domain.model import DatabaseOptions, Process, State
@@ -46,6 +47,7 @@ from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.engine.tls import speaks_tls
+from dkv.joining import Joining, Membership, join, membership_of
 from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import LOCAL, Secured, Server, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
@@ -61,18 +63,57 @@ DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the ma
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
-def run(settings: Settings) -> int:
-    """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
+def run(settings: Settings, joining: Joining | None = None) -> int:
+    """Run the manager in the foreground until SIGTERM or SIGINT; the exit code. With `joining` it joins that domain first."""
     os.umask(0o077)  # files of this manager and of its engines are for its user only
     set_up(settings.log_level)
+    is_state_chosen = settings.state != default_state(settings.data_dir)
     settings = with_real_data_dir(settings)
     refuse_open_bind(settings)
     refuse_no_engine(settings)
     raise_descriptor_limit()
     with lock_data_dir(settings) as data_dir:
         keep_in(data_dir.path)
+        membership = membership_in(settings, data_dir, joining)
+        if membership and not is_state_chosen:
+            settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
-            return asyncio.run(serve(settings, data_dir, Doors(listening, local)))
+            domain = membership.domain if membership else ""
+            return asyncio.run(serve(settings, data_dir, Doors(listening, local), domain))
+
+
+def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None) -> Membership | None:
+    """The domain that this server joined, or joins now; None where it founds one. Raises ManagerError."""
+    if joining is None:
+        return membership_of(data_dir.path)
+    if not is_controlled(settings):
+        hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on), as the other managers of the domain have it.'
+        raise ManagerError("A server joins with a join token only where access control is on.", hint)
+    try:
+        here = asyncio.run(domain_at(settings.state)) if has_state(settings.state) else ""
+    except StoreError as error:
+        raise ManagerError(f"The domain state cannot be used: {error.detail}.", error.hint) from error
+    return join(settings, data_dir, joining, here, wall)
+
+
+def has_state(state: str) -> bool:
+    """Whether there is a state to be looked at; a file is not made for that."""
+    kind, _, path = state.partition(":")
+    return kind != "sqlite" or Path(path).exists()
+
+
+async def domain_at(state: str) -> str:
+    """The uid of the domain whose state is kept there; "" for one that is empty. Raises ManagerError, StoreError."""
+    store = await open_state(state)
+    try:
+        return view_of(await store.read()).state.uid
+    finally:
+        await store.close()
+
+
+def wall() -> int:
+    """The wall clock in ms."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -195,13 +236,13 @@ def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces
 
 def has_tls(program: str) -> bool:
     """Whether the engines' program has TLS: it is started with a certificate made for that."""
-    owner, now = Owner("probe"), time.time_ns() // 1_000_000
+    owner, now = Owner("probe"), wall()
     pair = new_leaf(new_authority(owner, now), owner, reachable("probe"), now)
     return speaks_tls(program, pair.certificate, pair.key)
 
 
 @contextlib.asynccontextmanager
-async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Manager]:
+async def manager_of(settings: Settings, data_dir: DataDir, domain: str) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
     store = await open_state(settings.state)
     engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
@@ -217,6 +258,7 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
         warn=log.warning,
         certificates=places if is_controlled(settings) else None,
         engine_certificates=places,
+        domain=domain,
     )
     manager = Manager(local_server(settings, data_dir), store, engines, hooks)
     try:
@@ -390,14 +432,14 @@ def access_control(manager: Manager) -> AccessControl | None:
     )
 
 
-async def serve(settings: Settings, data_dir: DataDir, doors: Doors) -> int:
+async def serve(settings: Settings, data_dir: DataDir, doors: Doors, domain: str) -> int:
     """Run manager and REST until a signal comes, or one of them fails."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     try:
-        async with manager_of(settings, data_dir) as manager:
+        async with manager_of(settings, data_dir, domain) as manager:
             await _serve(manager, settings, doors, ended)
     except StoreError as error:
         hint = error.hint or f"Look at {without_credentials(settings.state)}."

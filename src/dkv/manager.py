@@ -49,6 +49,7 @@ class ManagerHooks:
     judge: Judge = decide
     certificates: CertificatePlaces | None = None  # None without access control
     engine_certificates: CertificatePlaces | None = None  # None: it signs for no engine
+    domain: str = ""  # the uid of the domain that this server joined; "": it may found one
 
 
 class Manager:
@@ -109,6 +110,7 @@ class Manager:
 
     async def join(self) -> None:
         """Found the domain or join it. Raises ManagerError, CertificateError, StoreError."""
+        await self._refuse_another_domain()
         self.domain_uid = await self.submitter.create_domain(self._hooks.token())
         if self.certificates:
             await self.certificates.begin(self.domain_uid)
@@ -126,6 +128,16 @@ class Manager:
         except CertificateError as error:
             raise EngineRefused(str(error)) from error
         return TlsFiles(trust_of(leaf.authority), leaf.serial, leaf.authority.bundle, leaf.pair.certificate, leaf.pair.key)
+
+    async def _refuse_another_domain(self) -> None:
+        """A server that joined a domain neither founds a second one nor goes over to one. Raises ManagerError, StoreError."""
+        joined = self._hooks.domain
+        uid = (await self.submitter.view()).state.uid if joined else ""
+        if uid != joined:
+            raise ManagerError(
+                f"This server joined the domain {joined}, and the state that it was given is {f'of {uid}' if uid else 'empty'}.",
+                "Give it the state that the other managers have: --state.",
+            )
 
     def _look(self) -> None:
         """A newer view is at hand."""

@@ -42,6 +42,14 @@ class CertificateFiles:
         leaf, key = _text(self.leaf), _text(self.key)
         return KeyPair(leaf, key) if leaf and key else None
 
+    def read_key(self) -> str:
+        """The key alone; empty before it was written. Raises OSError."""
+        return _text(self.key)
+
+    def write_key(self, key: str) -> None:
+        """Replace the key before there is a leaf of it. Raises OSError."""
+        self._write({KEY: key})
+
     def trusted(self) -> str:
         """The bundle; empty before it was written. Raises OSError."""
         return _text(self.bundle)

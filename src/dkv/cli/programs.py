@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, Usage
-from dkv.cli.nouns.common import MANAGERS, OUTPUT, native
+from dkv.cli.nouns.common import MANAGERS, OUTPUT, native, only_one
 from dkv.cli.session import Session
+from dkv.client.credentials import read_token
 from dkv.constants import MANAGER_PORT, NUODB_PORT
 from dkv.printable import printable
 
@@ -38,7 +39,12 @@ VERBS = (
         "manager run",
         "Runs this machine's manager in the foreground. SIGTERM ends the manager; its engines keep running.",
         "programs:manager_run",
-        SETTINGS,
+        (
+            *SETTINGS,
+            Param("--peer", "text", "join the domain of the manager at this address first, with a join token"),
+            Param("--join", "text", "the join token; better in --join-file or DKV_JOIN_TOKEN, which no other user can see"),
+            Param("--join-file", "text", "the file that holds the join token"),
+        ),
         alone=True,
     ),
     Cmdlet(
@@ -136,7 +142,23 @@ VERBS = (
 
 def manager_run(session: Session, bound: Bound) -> int:
     """Hand over to the composition root."""
-    return int(_function("dkv.daemon", "run")(_settings(bound)))
+    return int(_function("dkv.daemon", "run")(_settings(bound), _joining(session, bound)))
+
+
+def _joining(session: Session, bound: Bound) -> Any:
+    """With what a new server joins; None where none is to. Raises Usage, CliError."""
+    only_one(bound, "--join", "--join-file")
+    peer, token, file = bound["--peer"], bound["--join"], bound["--join-file"]
+    if not peer:
+        if token or file:
+            raise Usage("A join token needs a manager to show it to.", "Give --peer ADDRESS.")
+        return None
+    if file:
+        token = read_token(file)
+    token = token or session.environ.get("DKV_JOIN_TOKEN")
+    if not token:
+        raise Usage("--peer needs a join token.", "Give --join-file FILE or DKV_JOIN_TOKEN; dkv create join-token makes one.")
+    return _function("dkv.joining", "Joining")(token, peer)
 
 
 def manager_stop(session: Session, bound: Bound) -> int:

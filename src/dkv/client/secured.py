@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import Any
 
 from dkv.client.credentials import BadCredentials
 from dkv.client.exchange import Exchange, NotHttp
@@ -33,8 +34,17 @@ def secure(plain: socket.socket, host: str, authorities: str) -> ssl.SSLSocket:
 
 
 def shown_authorities(host: str, port: int, timeout: float) -> list[str]:
-    """The authorities, in PEM, that whatever listens there says are its own. Nothing is proven by that, and nothing is sent
-    but the question. Raises OSError, NotHttp."""
+    """The authorities, in PEM, that whatever listens there says are its own. Raises OSError, NotHttp."""
+    try:
+        bundle = shown_authority(host, port, timeout)["bundle"]
+        return [certificate for text in bundle for certificate in certificates_in(text)]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise NotHttp from error
+
+
+def shown_authority(host: str, port: int, timeout: float) -> dict[str, Any]:
+    """What whatever listens there answers about its authority. Nothing is proven by that, and nothing is sent but the question.
+    Raises OSError, NotHttp."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -45,10 +55,12 @@ def shown_authorities(host: str, port: int, timeout: float) -> list[str]:
         exchange = Exchange(connection, lambda: timeout)
         exchange.ask("GET", "/admin/v1/ca", {"Host": f"[{host}]" if ":" in host else host}, b"")
         try:
-            bundle = json.loads(b"".join(exchange.body()))["bundle"]
-            return [certificate for text in bundle for certificate in certificates_in(text)]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            answer = json.loads(b"".join(exchange.body()))
+        except ValueError as error:
             raise NotHttp from error
+    if exchange.status != 200 or not isinstance(answer, dict):
+        raise NotHttp
+    return answer
 
 
 def fingerprints(host: str, port: int, timeout: float) -> list[str]:
