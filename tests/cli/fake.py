@@ -184,6 +184,8 @@ class FakeDomain:
                 "bootId": "b",
                 "isLocal": text == self.here,
                 "engine": {"release": "9.1.2", "tls": False},
+                "certificateUntil": None,
+                "certificateDaysLeft": None,
             }
             for text, server in self.servers.items()
         ]
