@@ -54,6 +54,7 @@ class EtcdCluster:
     directory: Path
     size: int
     tls: Path | None = None
+    words: tuple[str, ...] = ()  # more of its command line
     members: list[Member] = field(default_factory=list)
 
     @property
@@ -79,6 +80,7 @@ class EtcdCluster:
             *("--initial-cluster-token", str(self.directory), "--heartbeat-interval", "50", "--election-timeout", "500"),
             *("--pre-vote", "--logger", "zap", "--log-level", "error", "--strict-reconfig-check"),
             *("--listen-metrics-urls", f"http://{HOST}:{member.metrics_port}"),
+            *self.words,
         ]
         if self.tls:
             words += ["--cert-file", str(self.tls / "server.pem"), "--key-file", str(self.tls / "server.key")]
@@ -133,10 +135,10 @@ def healthy(member: Member) -> bool:
 
 
 @contextmanager
-def cluster(directory: Path, size: int = 1, tls: Path | None = None) -> Iterator[EtcdCluster]:
+def cluster(directory: Path, size: int = 1, tls: Path | None = None, words: tuple[str, ...] = ()) -> Iterator[EtcdCluster]:
     """Members that run, and are gone at the end whatever happened."""
     directory.mkdir(parents=True, exist_ok=True)
-    members = EtcdCluster(directory, size, tls)
+    members = EtcdCluster(directory, size, tls, words)
     try:
         members.start()
         yield members

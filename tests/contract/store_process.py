@@ -183,6 +183,25 @@ async def stop_inside(path: str, sign: str) -> None:
     await store.close()
 
 
+async def die_in_parts(place: str, calls: str) -> None:
+    """Commit 250 records to etcd and be killed before the call of that number (from 0, of those that the commit makes)."""
+    store = await open_store(place, KEEP_EVENTS)
+    base = (await store.read()).revision
+    assert isinstance(store, EtcdStore)
+    ask, made = store._client.call, 0
+
+    async def ask_until(name: str, request: Any, patience: float | None = None) -> Any:
+        nonlocal made
+        if made == int(calls):
+            os.kill(os.getpid(), signal.SIGKILL)
+        made += 1
+        return await ask(name, request, patience)
+
+    store._client.call = ask_until  # type: ignore[method-assign]
+    await store.commit(base, {f"k{n}": "new" for n in range(250)}, ["in parts"], "parts")
+
+
 if __name__ == "__main__":
     role, *given = sys.argv[1:]
-    asyncio.run({"serve": serve, "count": count, "stop_inside": stop_inside}[role](*given))
+    roles = {"serve": serve, "count": count, "stop_inside": stop_inside, "die_in_parts": die_in_parts}
+    asyncio.run(roles[role](*given))
