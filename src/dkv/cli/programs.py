@@ -28,7 +28,11 @@ SETTINGS = (
     Param("--port", "setting", f"the port of the REST API; default: {MANAGER_PORT}"),
     Param("--nuodb-port", "setting", f"the port of the NuoDB dialect; default: {NUODB_PORT}"),
     Param("--data-dir", "setting", "the directory of archives and logs; default: ~/.local/share/dkv"),
-    Param("--state", "setting", "where the domain state is kept; default: sqlite:DATA-DIR/domain.sqlite"),
+    Param(
+        "--state",
+        "setting",
+        "where the domain state is kept: sqlite:PATH or etcd:https://HOST:PORT,...; default: sqlite:DATA-DIR/domain.sqlite",
+    ),
 )
 FILE = Param("--file", "text", "the backup file's path", required=True, position=0)
 STATE = Param("--state", "text", "where the new domain state is written: sqlite:PATH", required=True)

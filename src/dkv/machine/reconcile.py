@@ -79,6 +79,10 @@ class Reconciler:
         self._begun_at: dict[Step, float] = {}
         self._failures = Failures()
 
+    def newest(self) -> View | None:
+        """The newest view that was read, whatever can be read now."""
+        return self._view
+
     def known(self) -> State | None:
         """The newest state at hand."""
         return self._view.state if self._view else None

@@ -16,7 +16,7 @@ from typing import Any
 from dkv.kernel import boottime
 from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, StoreError, Unavailable, Unusable
 from dkv.store.etcd_address import EtcdAddress
-from dkv.store.etcd_client import Compacted, EtcdClient, WatchBroken
+from dkv.store.etcd_client import ATTEMPT, Compacted, EtcdClient, WatchBroken
 from dkv.store.etcd_leases import EtcdLeases
 from dkv.store.etcd_messages import look, message, put, txn
 from dkv.store.etcd_state import (
@@ -309,7 +309,8 @@ class EtcdStore:
     async def _call(self, name: str, request: Any) -> Any:
         if self._unusable is not None:
             raise self._unusable
-        return await self._client.call(name, request)
+        reads_while_it_is_away = self._obstacle and name == "range"  # who reads has something older to show meanwhile
+        return await self._client.call(name, request, ATTEMPT if reads_while_it_is_away else None)
 
     def _wake(self) -> None:
         past, self._changed = self._changed, asyncio.Event()

@@ -61,7 +61,8 @@ def parse(text: str) -> tuple[tuple[str, ...], bool]:
         host, colon, port = rest.rpartition(":")
         plain = bool(host) and not any(mark in host for mark in "/@ ?#")
         if not separator or scheme not in ("http", "https") or not colon or not plain or not port.isdecimal():
-            raise Unusable(f"{part.strip()!r} is no address of an etcd member", "Write --state etcd:https://HOST:2379,...")
+            named = part.strip().rpartition("@")[2]  # what stands before an @ may be a password
+            raise Unusable(f"{named!r} is no address of an etcd member", "Write --state etcd:https://HOST:2379,...")
         schemes.add(scheme)
         endpoints.append(rest)
     if len(schemes) > 1:

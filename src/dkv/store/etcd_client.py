@@ -276,12 +276,12 @@ def _compacted(address: EtcdAddress, details: str) -> Exception:
 
 
 def _full(address: EtcdAddress, details: str) -> Exception:
-    hint = "Compact and defragment it, or raise its --quota-backend-bytes; then: etcdctl alarm disarm"
+    hint = "Compact and defragment it, or raise its quota-backend-bytes; then: etcdctl alarm disarm"
     return Unavailable(f"etcd at {address.named} is full ({details})", hint, written=False)
 
 
 def _too_large(address: EtcdAddress, details: str) -> Exception:
-    hint = "Give its members the default --max-request-bytes (1.5 MB) and --max-txn-ops (128) or more."
+    hint = "Give its members the default max-request-bytes (1.5 MB) and max-txn-ops (128) or more."
     return Unavailable(f"etcd at {address.named} takes no transaction of this size ({details})", hint, written=False)
 
 
