@@ -15,6 +15,7 @@ from dkv.access import certificates, crypto, join_tokens
 from dkv.access.certificates import Owner
 from dkv.access.join_tokens import JoinToken
 from dkv.domain.access import MANAGERS
+from dkv.domain.commands import AuthorityFounded
 from dkv.domain.constants import DAY
 from tests.api.world import World
 
@@ -271,3 +272,23 @@ def test_the_hash_of_a_public_key_is_what_is_kept_of_a_joiner() -> None:
     key = crypto.new_key()
     hashes = {hashlib.sha256(crypto.requested_key(crypto.new_request(key)).encode()).hexdigest() for _ in range(2)}
     assert len(hashes) == 1
+
+
+@certified
+async def test_the_authority_of_a_stores_engines_is_shown_and_changed_by_its_name(world: World) -> None:
+    body = {"name": "Sealed", "instances": [], "engineTls": "auto"}
+    assert (await ask(world, "POST", "/admin/v1/stores", json=body)).status_code == 201
+    for method, path in (("GET", "/ca"), ("POST", "/ca/rotation")):
+        unknown = await ask(world, method, f"/admin/v1/stores/Seald{path}", json={} if method == "POST" else None)
+        assert (unknown.status_code, unknown.json()["hint"]) == (404, "Did you mean Sealed?")
+        without = await ask(world, method, f"/admin/v1/stores/Sealed{path}", json={} if method == "POST" else None)
+        assert (without.status_code, without.json()["code"]) == (409, "no_authority")
+        assert "speak without TLS" in without.json()["detail"]
+    uid = (await world.state()).databases["Sealed"].uid
+    await world.submit(AuthorityFounded(owner=uid, certificate=(await world.state()).authorities[MANAGERS].current, key="sealed"))
+    shown = (await ask(world, "GET", "/admin/v1/stores/Sealed/ca")).json()
+    assert (shown["phase"], shown["waitsFor"], len(shown["bundle"])) == ("DONE", [], 1)
+    begun = await ask(world, "POST", "/admin/v1/stores/Sealed/ca/rotation", json={})
+    assert begun.status_code == 202, begun.text
+    assert begun.json()["phase"] == "DONE", "no engine runs that would have to follow"
+    assert begun.json()["former"] == shown["fingerprints"][0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
+from dkv.domain.access import Authority
+from dkv.domain.authority import trust_of
 from dkv.domain.commands import EngineSilent, WritesRefused
 from tests.domain.runner import Line, ScenarioRunner, verb
 
@@ -71,8 +73,9 @@ def _options_seen(runner: ScenarioRunner, line: Line) -> c.Command:
 
 @verb("certificate-seen")
 def _certificate_seen(runner: ScenarioRunner, line: Line) -> c.Command:
-    """`certificate-seen orders-1 0A`: its engine shows the leaf 0A, of the authority of `trust=`, for `days=` more."""
-    trust, days = line.options.get("trust", "t1"), line.number("days", 90)
+    """`certificate-seen orders-1 0A`: its engine shows the leaf 0A, believes the authorities of `of=`, for `days=` more."""
+    bundle, days = line.options.get("of", "first").replace(",", ""), line.number("days", 90)
+    trust = trust_of(Authority("", bundle, ""))
     return c.CertificateSeen(trust=trust, serial=line.words[1], days_left=days, **runner.of(line))
 
 

@@ -29,6 +29,7 @@ class Counter:
     unsure: int = 0
     answered: int = 0
     sent: int = 0
+    broken: int = 0  # how often it had to connect anew
     listed: set[int] = field(default_factory=set)  # acknowledged
     wrong: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)  # monotonic seconds of the answers
@@ -45,6 +46,7 @@ class Counter:
                     self._connect()
                 self._add()
             except OSError:
+                self.broken += 1
                 self._leave()
                 time.sleep(0.003)
         self._leave()

@@ -180,6 +180,35 @@ def test_a_leaf_that_is_not_the_one_it_was_given_is_replaced_and_proven(domain: 
     assert wrong(counters) == []
 
 
+def test_the_authority_is_changed_while_clients_write_and_the_former_one_is_believed_no_more(domain: Watched) -> None:
+    """Clients that stay connected see nothing of it; a new one needs the new authority."""
+    before, former = believing(domain), domain.client.store(STORE)["transport"]["authorities"]
+    seen = domain.last_event()
+    with counting(*counted(domain)) as counters:
+        go_on(counters)
+        broken = [counter.broken for counter in counters]
+        assert "was changed" in domain.do("rotate", "ca", "--db-name", STORE).err
+        go_on(counters)
+        assert [counter.broken for counter in counters] == broken
+        for counter in counters:
+            counter.context = believing(domain)
+    assert wrong(counters) == []
+    kinds = [event["kind"] for event in domain.client.events(after=seen) if event["kind"].startswith("authority.")]
+    assert kinds == ["authority.prepared", "authority.switched", "authority.done"]
+    assert domain.client.store(STORE)["transport"]["authorities"] != former
+    host, port = nodes(domain)[0]
+    wait_for("every engine shows a leaf of the new authority", lambda: _trusts(domain) == {1})
+    with pytest.raises(ssl.SSLCertVerificationError), socket.create_connection((host, port), timeout=5) as line:
+        before.wrap_socket(line, server_hostname=host)
+    kill_the_leader(domain)  # replication and the bus go on with the new one
+    domain.wait_whole()
+
+
+def _trusts(domain: Watched) -> set[int]:
+    """How many generations of certificate files each engine has."""
+    return {len(os.listdir(domain.archive(STORE, name) / "tls")) for name in domain.names()}
+
+
 # Attacks ------------------------------------------------------------------------------------------------------------
 
 

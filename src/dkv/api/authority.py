@@ -18,14 +18,14 @@ from dkv.access.certificates import Owner, reachable
 from dkv.access.crypto import Malformed
 from dkv.api.bodies import Body
 from dkv.api.context import Context, Manager, Signing
-from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.dependencies import Actor, Key, accepted, database_of
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority, JoinToken
 from dkv.domain.commands import AdmitServer, CreateJoinToken, DeleteJoinToken, RotateAuthority
 from dkv.domain.model import State
-from dkv.domain.refusals import no_authority
+from dkv.domain.refusals import no_authority, no_engine_authority
 from dkv.wire import schemas
 
 router = Router(prefix="/admin/v1", tags=["access"])
@@ -53,7 +53,7 @@ class JoinBody(Body):
 
 
 class RotationBody(Body):
-    """A change of the authority. `without`: servers that are away and are not waited for."""
+    """A change of an authority. `without`: servers that are away and are not waited for."""
 
     without: Annotated[list[str], Field(default_factory=list, max_length=1_000)]
 
@@ -68,12 +68,17 @@ def signing_of(manager: Manager) -> Signing:
 Signs = Annotated[Signing, Depends(signing_of)]
 
 
-def authority_of(state: State) -> Authority:
-    """The managers' authority. Raises Refusal without one."""
-    authority = state.authorities.get(MANAGERS)
+def authority_of(state: State, owner: str = MANAGERS) -> Authority:
+    """The managers' authority, or that of a database's engines. Raises Refusal without one."""
+    authority = state.authorities.get(owner)
     if authority is None:
-        raise Refusal(no_authority())
+        raise Refusal(no_authority() if owner == MANAGERS else no_engine_authority())
     return authority
+
+
+def owner_of(state: State, store: str) -> Owner:
+    """The engines of a store. Raises Refusal."""
+    return Owner(state.uid, database_of(state, store).uid)
 
 
 def fingerprint(certificate: str) -> str:
@@ -84,11 +89,17 @@ def fingerprint(certificate: str) -> str:
 @router.get("/ca")
 async def get_authority(context: Context) -> schemas.Authority:
     """Whom this domain's managers trust, and how far a change of it is."""
-    return _authority_view(context.state, context.manager.clock())
+    return _authority_view(context.state, Owner(context.state.uid), context.manager.clock())
 
 
-def _authority_view(state: State, now: int) -> schemas.Authority:
-    authority = authority_of(state)
+@router.get("/stores/{name}/ca")
+async def get_engine_authority(name: str, context: Context) -> schemas.Authority:
+    """Whom the engines and the clients of a store trust, and how far a change of it is."""
+    return _authority_view(context.state, owner_of(context.state, name), context.manager.clock())
+
+
+def _authority_view(state: State, owner: Owner, now: int) -> schemas.Authority:
+    authority = authority_of(state, owner.database or MANAGERS)
     names = {server.uid: server.server_id for server in state.servers.values()}
     return {
         "domainUid": state.uid,
@@ -97,7 +108,7 @@ def _authority_view(state: State, now: int) -> schemas.Authority:
         "former": fingerprint(authority.former) if authority.former else None,
         "phase": authority.phase.value,
         "phaseAt": authority.phase_at,
-        "waitsFor": sorted(names[uid] for uid in rotation.missing(authority, names)),
+        "waitsFor": sorted(names[uid] for uid in rotation.missing(authority, rotation.waited_for(state, authority))),
         "clock": now,
     }
 
@@ -105,12 +116,28 @@ def _authority_view(state: State, now: int) -> schemas.Authority:
 @router.post("/ca/rotation", status_code=202)
 async def rotate(body: RotationBody, context: Context, signing: Signs, key: Key, actor: Actor) -> schemas.Authority:
     """Change the authority while everything runs; the servers follow by themselves."""
-    made = signing.certificates.new_authority(Owner(context.state.uid), MANAGERS)
-    command = RotateAuthority(
-        actor=actor, owner=MANAGERS, certificate=made.certificate, key=made.key, without=tuple(body.without)
-    )
+    return await _rotate(context, _rotation(context.state, Owner(context.state.uid), signing, body, actor), key)
+
+
+@router.post("/stores/{name}/ca/rotation", status_code=202)
+async def rotate_engine_authority(
+    name: str, body: RotationBody, context: Context, signing: Signs, key: Key, actor: Actor
+) -> schemas.Authority:
+    """Change the authority of a store's engines while they run; their managers give them new certificates."""
+    return await _rotate(context, _rotation(context.state, owner_of(context.state, name), signing, body, actor), key)
+
+
+def _rotation(state: State, owner: Owner, signing: Signing, body: RotationBody, actor: str) -> RotateAuthority:
+    name = owner.database or MANAGERS
+    authority_of(state, name)
+    made = signing.certificates.new_authority(owner, name)
+    return RotateAuthority(actor=actor, owner=name, certificate=made.certificate, key=made.key, without=tuple(body.without))
+
+
+async def _rotate(context: Context, command: RotateAuthority, key: Key) -> schemas.Authority:
     decision = accepted(await context.manager.submitter.submit(command, key))
-    return _authority_view(decision.state, context.manager.clock())
+    owner = Owner(decision.state.uid, "" if command.owner == MANAGERS else command.owner)
+    return _authority_view(decision.state, owner, context.manager.clock())
 
 
 # Join tokens ----------------------------------------------------------------------------------------------------------

@@ -49,6 +49,8 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/stores/{name}/access": {"POST": USERS},
     "/admin/v1/stores/{name}/hot-copies": {"GET": READ, "POST": OPERATE},
     "/admin/v1/stores/{name}/hot-copies/{copy_id}": {"GET": READ, "DELETE": OPERATE},
+    "/admin/v1/stores/{name}/ca": {"GET": READ},
+    "/admin/v1/stores/{name}/ca/rotation": {"POST": AUTHORITY},
     "/admin/v1/ca": {"GET": OPEN},
     "/admin/v1/ca/rotation": {"POST": AUTHORITY},
     "/admin/v1/join": {"POST": OPEN},  # a join token is shown in its body

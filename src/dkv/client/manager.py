@@ -171,13 +171,17 @@ class ManagerClient:
         """Have no manager take a token any more."""
         self.change("DELETE", f"/tokens/{quoted(token_id)}")
 
-    def authority(self) -> schemas.Authority:
-        """The authority of the domain's managers."""
-        return cast("schemas.Authority", self.read("/ca"))
+    def authority(self, store: str = "") -> schemas.Authority:
+        """The authority of the domain's managers, or of a store's engines."""
+        return cast("schemas.Authority", self.read(f"{self._of(store)}/ca"))
 
-    def rotate_authority(self, without: Sequence[str]) -> schemas.Authority:
+    def rotate_authority(self, without: Sequence[str], store: str = "") -> schemas.Authority:
         """Begin to change it, or leave servers that are away out of the change."""
-        return cast("schemas.Authority", self.change("POST", "/ca/rotation", {"without": list(without)}))
+        return cast("schemas.Authority", self.change("POST", f"{self._of(store)}/ca/rotation", {"without": list(without)}))
+
+    @staticmethod
+    def _of(store: str) -> str:
+        return f"/stores/{quoted(store)}" if store else ""
 
     def join_tokens(self) -> list[schemas.JoinToken]:
         """Every join token; those that were used or expired too."""

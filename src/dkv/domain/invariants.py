@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.access import RotationPhase
+from dkv.domain.access import MANAGERS, RotationPhase
 from dkv.domain.decision import InvariantError
 from dkv.domain.model import ARCHIVES_IN, INDEXES, PROCESSES_OF_ARCHIVE, Database, Group, Process, ProcessRole, State, Touched
 from dkv.domain.phases import Leadership, Vacant
@@ -93,12 +93,14 @@ def _group_step(before: State, group: Group) -> None:
 
 def _authority(before: State, after: State, owner: str) -> None:
     old, new = before.authorities.get(owner), after.authorities.get(owner)
-    _require(new is not None or old is None, "the authority of {} is gone", owner)
+    names = [database.name for database in before.databases.values() if database.uid == owner]
+    used = owner == MANAGERS or any(before.has_processes(name) for name in names)
+    _require(new is not None or old is None or not used, "the authority of {} is gone", owner)
     if new is None:
         return
     rests = new.phase is RotationPhase.DONE
     _require(rests == (not new.other), "the authority of {} is {} with the wrong certificates", owner, new.phase)
-    if old is not None and old.current != new.current:
+    if old is not None and old.current != new.current and used:
         _require(old.other == new.current, "{} signs with an authority that not all trusted before", owner)
 
 

@@ -137,6 +137,15 @@ def stale_fact(what: str) -> Refused:
     return no("stale_fact", f"Out of date: {what}.", "The manager reads the domain again.")
 
 
+def no_engine_authority() -> Refused:
+    """The engines of a database keep no certificates."""
+    return no(
+        "no_authority",
+        "The engines of that store have no certificate authority: they speak without TLS, or were never started.",
+        "See the options engine-tls and insecure-engine-traffic.",
+    )
+
+
 def no_authority() -> Refused:
     """The domain keeps no certificates."""
     return no(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
-from dkv.cli.nouns.common import CHANGES, SHARED, milliseconds, native
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, milliseconds, native
 from dkv.cli.output import moment
 from dkv.cli.session import Session
 from dkv.hints import action, hint
@@ -14,6 +14,7 @@ from dkv.hints import action, hint
 if TYPE_CHECKING:
     from dkv.wire import schemas
 
+OF_STORE = DB_NAME._replace(required=False, help="the store whose engines' authority it is; default: the managers'")
 CHANGED_WITHIN = 30.0  # s a change of the authority is waited for before the command prints what it waits for
 POLL = 0.25  # s between two looks
 
@@ -40,12 +41,17 @@ VERBS = (
         "nouns.authority:delete_join_token",
         (Param("--token-id", "text", "the token's id", required=True), *CHANGES),
     ),
-    Cmdlet("get ca", "Prints the certificates of the authority that the domain's managers trust.", "nouns.authority:ca", SHARED),
+    Cmdlet(
+        "get ca",
+        "Prints the certificates of the authority that the domain's managers trust, or the clients of a store.",
+        "nouns.authority:ca",
+        (OF_STORE, *SHARED),
+    ),
     Cmdlet(
         "rotate ca",
-        "Changes the authority of the domain's managers while everything runs, and waits until it is done.",
+        "Changes the authority of the managers, or of a store's engines, while everything runs, and waits until it is done.",
         "nouns.authority:rotate",
-        (Param("--without", "list", "ids of servers that are away and are not waited for", default=()), *CHANGES),
+        (OF_STORE, Param("--without", "list", "ids of servers that are away and are not waited for", default=()), *CHANGES),
     ),
 )
 
@@ -91,7 +97,7 @@ def delete_join_token(session: Session, bound: Bound) -> int:
 
 def ca(session: Session, bound: Bound) -> int:
     """The bundle, for a file that clients trust; beside it what a person compares, and gives to dkv login."""
-    authority = native(session, bound).authority()
+    authority = native(session, bound).authority(bound["--db-name"] or "")
     for fingerprint in () if session.screen.as_json else authority["fingerprints"]:
         session.screen.note(f"SHA-256 {fingerprint}")
     if session.screen.as_json:
@@ -104,13 +110,16 @@ def ca(session: Session, bound: Bound) -> int:
 
 def rotate(session: Session, bound: Bound) -> int:
     """The servers follow by themselves; one that is away is named."""
-    client = native(session, bound)
-    client.rotate_authority(bound["--without"])
-    last = session.until(client.authority, lambda authority: authority["phase"] == "DONE", CHANGED_WITHIN, pause=POLL)
+    client, store = native(session, bound), bound["--db-name"] or ""
+    client.rotate_authority(bound["--without"], store)
+    last = session.until(
+        lambda: client.authority(store), lambda authority: authority["phase"] == "DONE", CHANGED_WITHIN, pause=POLL
+    )
     if session.screen.as_json:
         session.screen.data(last)
     if last["phase"] == "DONE":
-        session.screen.note("The authority was changed. Join tokens that were made before are not taken any more.")
+        then = "Clients need the new one: get ca." if store else "Join tokens that were made before are not taken any more."
+        session.screen.note(f"The authority was changed. {then}")
         return DONE
     waits = ", ".join(last["waitsFor"])
     session.screen.error(

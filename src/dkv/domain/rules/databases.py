@@ -237,7 +237,8 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
         )
     if not deleted:
         draft.move_database(database, DatabaseState.TOMBSTONE)
-    for thing in (*draft.groups_of(command.name), *draft.users_of(command.name)):
+    authority = draft.authorities.get(database.uid)
+    for thing in (*draft.groups_of(command.name), *draft.users_of(command.name), *((authority,) if authority else ())):
         draft.drop(thing)
     if command.purge:
         for archive in [a for a in draft.archives_of(command.name) if not a.removed]:
