@@ -28,10 +28,13 @@ FREE_VARIABLES = (
     "DKV_PASSWORD",
     "DKV_CA_FILE",
     "DKV_JOIN_TOKEN",
+    "DKV_DATABASE_USER",
+    "DKV_DATABASE_PASSWORD",
 )
 PATHS = ("data_dir", "valkey_server")
 FREE_PREFIX = "DKV_TEST_"
-"""Variables that are not settings: where the file is, the cmdlets' managers, who asks them, and hooks of tests."""
+"""Variables that are not settings: where the file is, the cmdlets' managers, who asks them, which user of a store a
+program is, and hooks of tests."""
 
 
 class ConfigError(HintedError):

@@ -53,6 +53,7 @@ async def sent(at: Guarded, method: str, path: str, shown: Shown) -> Answer:
     headers["content-length"] = str(len(BODY))
     scope: dict[str, Any] = {
         "type": "http",
+        "scheme": "http",
         "method": method,
         "path": path,
         "query_string": b"",

@@ -423,7 +423,14 @@ async def test_a_stream_ends_soon_after_its_token_was_deleted_and_goes_on_while_
     ended = asyncio.Event()
     received: list[bytes] = []
     headers = [(b"host", f"{HOSTS['s1']}:{PORT}".encode()), (b"authorization", token["Authorization"].encode())]
-    scope = {"type": "http", "method": "GET", "path": "/admin/v1/events", "query_string": b"", "headers": headers}
+    scope = {
+        "type": "http",
+        "scheme": "http",
+        "method": "GET",
+        "path": "/admin/v1/events",
+        "query_string": b"",
+        "headers": headers,
+    }
 
     async def receive() -> Any:
         await ended.wait()

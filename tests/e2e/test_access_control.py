@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import secrets
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -164,21 +166,109 @@ def test_a_login_is_kept_for_who_has_no_socket_and_forgotten(domain: LocalDomain
         assert reply.status == 200
 
 
-def test_a_secret_is_in_no_log_event_command_line_or_environment(domain: LocalDomain, tmp_path: Path) -> None:
-    secret = token(domain, "operator")
-    (tmp_path / "secret").write_text(secret)
+@dataclass
+class Secrets:
+    """What nobody may read who has no right to it: by name, and the names of the files that keep it, each for its owner only."""
+
+    texts: dict[str, str]
+    kept_in: dict[str, tuple[str, ...]]
+
+    def found(self, where: str, content: bytes) -> list[str]:
+        """Which of them stand in a file or an answer where they should not."""
+        return [
+            f"{name} in {where}"
+            for name, text in self.texts.items()
+            if text.encode() in content and not where.endswith(self.kept_in.get(name, ("\0",)))
+        ]
+
+
+STATE_FILES = ("domain.sqlite", "domain.sqlite-wal")
+
+
+def made_secrets(domain: LocalDomain, tmp_path: Path) -> Secrets:
+    """A token, a revoked one, passwords of a user, of a DBA and of a store's user, a join token, a store's own secret, keys."""
+    operator, revoked = token(domain, "operator"), token(domain, "viewer")
+    domain.do("delete", "token", "--token-id", token_id(revoked))
+    domain.dkv("show", "domain", env={"DKV_TOKEN": revoked})
+    (tmp_path / "secret").write_text(operator)
     domain.dkv("New-DkvStore", "Canary", "canary", env={"DKV_TOKEN_FILE": str(tmp_path / "secret")})
-    domain.dkv("Start-DkvStore", "Canary", env={"DKV_TOKEN": secret})
-    domain.dkv("delete", "token", "--token-id", token_id(secret))
-    domain.dkv("show", "domain", env={"DKV_TOKEN": secret})
-    hidden = re.escape(secret.rpartition("_")[2]).encode()
+    domain.dkv("Start-DkvStore", "Canary", env={"DKV_TOKEN": operator})
+    user, dba = secrets.token_hex(12), secrets.token_hex(12)
+    for name, path, body in (
+        ("PUT", "/api/1/policies/users/canary", {"roles": ["viewer"], "password": user}),
+        ("PUT", "/api/1/databases/canaries", {"databaseDbaUser": "dba", "databaseDbaPassword": dba}),
+    ):
+        domain.client.request(name, path, body)
+    wrong = secrets.token_hex(12)
+    domain.dkv("show", "domain", env={"DKV_USER": "canary", "DKV_PASSWORD": wrong})
+    client = domain.do("create", "database-user", "--db-name", "Canary", "--name", "app").out.strip()
+    join = domain.do("create", "join-token").out.strip()
+    state = domain.client.state()["records"]
+    own = json.loads(state["database/Canary"])["secret"]
+    directory = domain.managers[0].data_dir
+    texts = {
+        "token": operator.split("_", 2)[2],
+        "revoked token": revoked.split("_", 2)[2],
+        "password": user,
+        "wrong password": wrong,
+        "hash of a password": json.loads(json.loads(state["record/user/canary"])["value"])["password"],
+        "password of the dba": dba,
+        "password of a store's user": client,
+        "join token": join.split(".")[3],
+        "secret of a store": own,
+        "domain key": (directory / "certificates" / "domain.key").read_text().strip(),
+        "sealed key": json.loads(state["authority/managers"])["key"],
+        "key of a certificate": (directory / "certificates" / "server.key").read_text().split("\n")[1],
+    }
+    kept_in = {
+        "hash of a password": STATE_FILES,
+        "password of the dba": STATE_FILES,
+        "secret of a store": (*STATE_FILES, "users.acl", "record.json"),
+        "sealed key": STATE_FILES,
+        "domain key": ("domain.key", "domain.sqlite-key"),
+        "key of a certificate": ("server.key",),
+    }
+    return Secrets(texts, kept_in)
+
+
+def test_a_secret_is_where_it_belongs_and_in_no_log_event_bundle_command_line_or_environment(
+    domain: LocalDomain, tmp_path: Path
+) -> None:
+    made = made_secrets(domain, tmp_path)
     living = marked(domain.root, domain.net)
     assert len(living) > 3  # engines too
-    texts = {f"{pid} {name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid in living for name in ("cmdline", "environ")}
-    texts |= {str(path): path.read_bytes() for path in domain.root.rglob("*") if path.is_file()}
-    texts["events"] = json.dumps([dict(event) for event in domain.client.events()]).encode()
-    assert not [name for name, text in texts.items() if re.search(hidden, text)]
+    found = []
+    for pid in living:
+        for name in ("cmdline", "environ"):
+            found += made.found(f"{pid} {name}", Path(f"/proc/{pid}/{name}").read_bytes())
+    files = [path for path in domain.root.rglob("*") if path.is_file()]
+    for path in files:
+        found += made.found(str(path), path.read_bytes())
+    found += made.found("events", json.dumps([dict(event) for event in domain.client.events()]).encode())
+    found += made.found("state for support", domain.do("capture", "domain-state").out.encode())
+    domain.do("get", "diagnose-info", "--output-dir", str(tmp_path / "diagnose"))
+    for path in (tmp_path / "diagnose").rglob("*"):
+        pieces = {name: ZipFile(path).read(name) for name in ZipFile(path).namelist()} if path.suffix == ".zip" else {}
+        pieces |= {"": path.read_bytes()} if path.is_file() and not pieces else {}
+        for name, content in pieces.items():
+            found += made.found(f"{path} {name}", content)
+    assert not found, "; ".join(found)
+    holders = {name for names in made.kept_in.values() for name in names}
+    assert all(not path.stat().st_mode & 0o077 for path in files if path.name in holders)
     domain.remove("Canary")
+
+
+def test_a_backup_of_the_state_is_the_one_copy_with_secrets_and_only_its_owner_reads_it(
+    domain: LocalDomain, tmp_path: Path
+) -> None:
+    domain.create("Copied", "-InstanceCount", "1", start=False)
+    file = tmp_path / "backup"
+    domain.do("backup", "state", str(file), "--managers", domain.managers[0].host)
+    own = json.loads(domain.client.state()["records"]["database/Copied"])["secret"]
+    assert own in file.read_text() and file.stat().st_mode & 0o777 == 0o600
+    refused = domain.dkv("backup", "state", str(tmp_path / "other"), env={"DKV_TOKEN": token(domain, "operator")})
+    assert refused.code == 1 and "right state" in refused.err and not (tmp_path / "other").exists()
+    domain.remove("Copied")
 
 
 def test_managers_pass_orders_on_and_a_server_is_drained_and_stopped(domain: LocalDomain) -> None:

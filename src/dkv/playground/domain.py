@@ -27,6 +27,7 @@ T = TypeVar("T")
 READY_WITHIN = 30.0  # s a manager has to answer and to reach the domain
 END_WITHIN = 15.0  # s a manager has to end
 STORE = USER = "demo"
+LOGIN_VARIABLES = ("DKV_DATABASE_USER", "DKV_DATABASE_PASSWORD")  # of the writers; no manager and no engine needs them
 BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
 """A process that dies is always restarted here: a playground is for breaking. By default it is suspended after three deaths."""
 
@@ -86,7 +87,7 @@ class Domain:
                 stderr=log,
                 start_new_session=True,
                 cwd=self.record.directory,
-                env={**os.environ, **BROKEN_OFTEN},
+                env={name: text for name, text in os.environ.items() if name not in LOGIN_VARIABLES} | BROKEN_OFTEN,
             )
         self._managers[place.server_id] = child
         self.record.add(child.pid)

@@ -28,6 +28,7 @@ from dkv.store.contract import Snapshot
 LARGEST_FILE = 32_000_000  # bytes; of a longer log its end is taken
 HIDDEN = "(hidden)"
 SECRET_FIELDS = ("secret", "password", "passwords")  # how their names end, such as dba_password
+SEALED_KEYS = ("key", "other_key")  # of an authority
 SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
 CREDENTIALS = (
     re.compile(r"(//)[^\s]*(@)"),  # //user:password@, to the last @: a password may have one
@@ -56,6 +57,8 @@ def told_state(snapshot: Snapshot) -> schemas.DomainState:
 def _open(key: str, record: Any) -> Any:
     if key.startswith("record/kvstore/"):
         return record | {"value": HIDDEN}
+    if key.startswith("authority/"):
+        return record | dict.fromkeys(SEALED_KEYS, HIDDEN)
     if key.startswith("record/"):
         record = record | {"value": json.loads(record["value"])}
     return _without_secrets(record)
