@@ -24,7 +24,7 @@ from dkv.access.join_tokens import JoinToken
 from dkv.access.moments import moment
 from dkv.client import ClientError, Credentials, Endpoint, HttpTransport, Request, secured
 from dkv.client.exchange import NotHttp
-from dkv.client.transport import judge, parse_endpoint
+from dkv.client.transport import ManagerRefused, judge, parse_endpoint
 from dkv.config import Settings
 from dkv.data_dir import DataDir
 from dkv.domain.decision import Refused
@@ -198,6 +198,9 @@ def _admitted(peer: Endpoint, authority: str, domain: str, body: bytes, clock: C
         reply = HttpTransport(Credentials({}), secure).send(peer, request, WITHIN)
         judge(reply._replace(endpoint=peer))
         return reply.object()
+    except ManagerRefused as refused:
+        code = refused.code if refused.code in CATALOGUE else "bad_join_token"
+        raise JoinError(Refused(code, refused.message, refused.hint)) from refused
     except ClientError as error:
         raise ManagerError(error.message, error.hint) from error
 

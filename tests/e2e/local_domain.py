@@ -71,6 +71,7 @@ class Manager:
     port: int = 7801
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    words: tuple[str, ...] = ()  # more options that it is started with
 
     @property
     def client(self) -> ManagerClient:
@@ -96,8 +97,8 @@ class Manager:
             str(self.port),
             "--data-dir",
             str(self.data_dir),
-            "--state",
-            self.state,
+            *(("--state", self.state) if self.state else ()),
+            *self.words,
         ]
 
     def start(self) -> None:
