@@ -120,8 +120,8 @@ def throughput(endpoint: str, load: str, percent: int, more: Sequence[str] = ())
         "--csv",
         *more,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    if "error" in done.stderr.lower() or not done.stdout.strip():
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode or "error" in done.stderr.lower() or not done.stdout.strip():
         raise RuntimeError(f"redis-benchmark failed: {done.stdout}{done.stderr}")
     return float(done.stdout.splitlines()[-1].split(",")[1].strip('"'))
 

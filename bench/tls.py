@@ -123,6 +123,7 @@ def bare(stage: Stage) -> Iterator[str]:
     with Peer(stage, "bare", 1, [*lines, *files], program(), tls=True) as peer:
         with Line(peer.nodes[0].plain) as line:
             line.ask("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+            until(lambda: b"cluster_state:ok" in line.ask("CLUSTER", "INFO") or None, PATIENT, "the bare server to serve", 0.05)
         yield peer.nodes[0].endpoint
 
 

@@ -29,6 +29,9 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
         "alive": True,
         "bootId": "boot-1",
         "isLocal": True,
+        "certificateUntil": None,
+        "certificateDaysLeft": None,
+        "engine": {"release": "", "tls": False, "certificateDaysLeft": None},
     }
     assert (second["alive"], second["isLocal"]) == (False, False)
 

@@ -183,7 +183,7 @@ class FakeDomain:
                 "alive": text not in self.down,
                 "bootId": "b",
                 "isLocal": text == self.here,
-                "engine": {"release": "9.1.2", "tls": False},
+                "engine": {"release": "9.1.2", "tls": False, "certificateDaysLeft": None},
                 "certificateUntil": None,
                 "certificateDaysLeft": None,
             }

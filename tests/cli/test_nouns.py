@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -464,6 +465,24 @@ def test_check_server_and_servers(peers: list[object], server_code: int, servers
         == servers_code
     )
     assert manager.runs(tmp_path, "check servers --num-servers 3").code == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "words", "said"),
+    [
+        ({"tls": True, "release": "9.1.2", "certificateDaysLeft": 80}, "--check-tls", "valid for 80 days"),
+        ({"tls": True, "release": "9.1.2", "certificateDaysLeft": 13}, "", "of the engines of server server0 ends in 13 days"),
+        ({"tls": True, "release": "9.1.2", "certificateDaysLeft": -1}, "", "of the engines of server server0 has ended"),
+        ({"tls": False, "release": "9.1.2", "certificateDaysLeft": None}, "--check-tls", "Valkey 9.1.2, has no TLS"),
+        ({"tls": False, "release": "9.1.2", "certificateDaysLeft": None}, "", ""),
+    ],
+)
+def test_check_server_looks_at_its_engines(engine: dict[str, Any], words: str, said: str, tmp_path: Path) -> None:
+    manager = Dialect({"GET /peers": [{**server("server0", local=True), "engine": engine}]})
+    output = manager.runs(tmp_path, f"check server {words}")
+    fine = engine["tls"] and engine["certificateDaysLeft"] > 13
+    assert output.code == (0 if fine or not said else 1)
+    assert said in output.err
 
 
 # What waits -------------------------------------------------------------------------------------------------------------

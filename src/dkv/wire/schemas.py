@@ -440,10 +440,13 @@ class Plan(TypedDict):
 
 
 class EngineProgram(TypedDict):
-    """The program of a server's engines: its release, "" if it is not known, and whether it has TLS."""
+    """The program of a server's engines: its release, "" if it is not known, and whether it has TLS; and for how many days the
+    certificate of a running one is valid yet that ends first, null where none has one.
+    """
 
     release: str
     tls: bool
+    certificateDaysLeft: int | None
 
 
 class Server(TypedDict):

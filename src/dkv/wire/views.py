@@ -79,7 +79,7 @@ def domain_view(
     """The domain and its servers; `leader` and `local` are server ids, `now` is wall clock, ms, `control` this manager's access
     control.
     """
-    servers = [_server_view(server, local, now) for _, server in sorted(state.servers.items())]
+    servers = [_server_view(state, server, local, now) for _, server in sorted(state.servers.items())]
     return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers, "accessControl": control}
 
 
@@ -88,7 +88,7 @@ def days_left(server: Server, now: int) -> int | None:
     return (server.certificate_until - now) // DAY if server.certificate_until else None
 
 
-def _server_view(server: Server, local: str, now: int) -> schemas.Server:
+def _server_view(state: State, server: Server, local: str, now: int) -> schemas.Server:
     return {
         "serverId": server.server_id,
         "manager": endpoint_text(server.host, server.port),
@@ -99,13 +99,15 @@ def _server_view(server: Server, local: str, now: int) -> schemas.Server:
         "isLocal": server.server_id == local,
         "certificateUntil": server.certificate_until or None,
         "certificateDaysLeft": days_left(server, now),
-        "engine": engine_program_view(server),
+        "engine": engine_program_view(state, server, now),
     }
 
 
-def engine_program_view(server: Server) -> schemas.EngineProgram:
-    """The program of a server's engines."""
-    return {"release": server.engine_release, "tls": server.engine_tls}
+def engine_program_view(state: State, server: Server, now: int) -> schemas.EngineProgram:
+    """The program of a server's engines, and how long their certificates are valid yet."""
+    shown = [process.runs.certificate for process in state.processes_on(server.server_id)]
+    days = [(certificate.ends_at - now) // DAY for certificate in shown if certificate]
+    return {"release": server.engine_release, "tls": server.engine_tls, "certificateDaysLeft": min(days, default=None)}
 
 
 def transport_view(state: State, database: Database) -> schemas.Transport:

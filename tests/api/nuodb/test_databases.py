@@ -43,6 +43,7 @@ async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: Worl
         "defaultRegionId": 0,
         "hostAssignments": {},
         "databaseOptions": {},
+        "transport": {"tls": False, "insecure": False, "authorities": ""},
     }
     assert await listed(world, "databases", orderBy="name") == [masked]
     clear = await ask(world, "GET", "databases/test", params={"maskPassword": "False"})

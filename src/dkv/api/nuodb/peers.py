@@ -82,5 +82,5 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
             "leaderServerId": known.leader or None,
             "localPeerTermIndexInfo": index,
         },
-        "engine": engine_program_view(server),
+        "engine": engine_program_view(view.state, server, manager.clock()),
     }

@@ -253,6 +253,9 @@ def _against_server(peer: Json, bound: Bound) -> str:
     if days is not None and days < FEWEST_DAYS:
         return f"The certificate of the server {peer['id']} {f'ends in {days} days' if days >= 0 else 'has ended'}."
     engine = peer.get("engine") or {}
+    days = engine.get("certificateDaysLeft")
+    if days is not None and days < FEWEST_DAYS:
+        return f"A certificate of the engines of server {peer['id']} {f'ends in {days} days' if days >= 0 else 'has ended'}."
     if bound.get("--check-tls") and not engine.get("tls"):
         return f"The engine program of server {peer['id']}, Valkey {engine.get('release') or 'unknown'}, has no TLS."
     return ""
@@ -261,6 +264,8 @@ def _against_server(peer: Json, bound: Bound) -> str:
 def _say_days_left(screen: Screen, peer: Json, objection: str) -> None:
     if not objection and (days := peer.get("certificateDaysLeft")) is not None:
         screen.note(f"The certificate of the server {peer['id']} is valid for {days} days.")
+    if not objection and (days := (peer.get("engine") or {}).get("certificateDaysLeft")) is not None:
+        screen.note(f"The certificates of the engines of server {peer['id']} are valid for {days} days at least.")
 
 
 def _behind(local: Json, peers: Sequence[Json]) -> str:
