@@ -9,6 +9,7 @@ managers' own user would use the managers' own socket; so only root can run this
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def main() -> None:
         looks = [*_plain(plain), *_secured(secured)]
         for number in range(wish.looks):
             for look in looks:
-                recorder.add("look", program=look.program, over=look.over, number=number, ms=took(look))
+                ms, cpu_ms = took(look)
+                recorder.add("look", program=look.program, over=look.over, number=number, ms=ms, cpu_ms=cpu_ms)
             progress(f"look {number + 1} of {wish.looks}")
     draw(recorder)
     recorder.finish(tables)
@@ -86,15 +88,21 @@ def _secured(stage: Stage) -> list[Look]:
     ]
 
 
-def took(look: Look) -> float:
-    """One look, in ms. Raises RuntimeError if it does not show the store."""
+def took(look: Look) -> tuple[float, float]:
+    """One look: ms from fork to exit, and of processor time. Raises RuntimeError if it does not show the store."""
     environ = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": "/nonexistent", **look.environ}
-    began = time.monotonic()
+    began, before = time.monotonic(), _spent()
     done = subprocess.run([*NOBODY, *look.command], env=environ, capture_output=True, text=True, cwd="/")
     ms = 1000 * (time.monotonic() - began)
     if done.returncode != 0 or "bench" not in done.stdout:
         raise RuntimeError(f"{look.program} over {look.over} failed: {done.stdout}{done.stderr}")
-    return ms
+    return ms, 1000 * (_spent() - before)
+
+
+def _spent() -> float:
+    """Processor seconds of all children that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 # Results -----------------------------------------------------------------------------------------------------------
@@ -104,20 +112,20 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     """Looks, and the ratio of each pair."""
     rows = []
     for program, over, bar in (("dkv Get-DkvStore", "https, token", TOKEN), ("nuocmd show domain", "https, basic", BASIC)):
-        plain = [r["ms"] for r in of(raw, "look", program=program, over="http")]
-        secured = [r["ms"] for r in of(raw, "look", program=program, over=over)]
+        plain, secured = of(raw, "look", program=program, over="http"), of(raw, "look", program=program, over=over)
         if not plain or not secured:
             continue
-        ratio = median(secured) / median(plain)
-        rows.append((program, "http", *_times(plain), "1.00", ""))
-        rows.append((program, over, *_times(secured), f"{ratio:.2f}", f"{bar:g} {verdict(ratio, bar)}"))
-    header = ("program", "over", "looks", "median ms [95 %]", "ratio", "target ratio")
+        ratio, cpu_ratio = (median(r[unit] for r in secured) / median(r[unit] for r in plain) for unit in ("ms", "cpu_ms"))
+        rows.append((program, "http", *_times(plain), "1.00", "1.00", ""))
+        rows.append((program, over, *_times(secured), f"{ratio:.2f}", f"{cpu_ratio:.2f}", f"{bar:g} {verdict(ratio, bar)}"))
+    header = ("program", "over", "looks", "median ms [95 %]", "processor ms", "ratio", "of processor", "target ratio")
     return [Table("One look, as a process from fork to exit", header, rows)] if rows else []
 
 
-def _times(values: Sequence[float]) -> tuple[str, str]:
+def _times(lines: Sequence[Raw]) -> tuple[str, str, str]:
+    values = [line["ms"] for line in lines]
     low, high = interval(values)
-    return str(len(values)), f"{median(values):.0f} [{low:.0f}, {high:.0f}]"
+    return str(len(values)), f"{median(values):.0f} [{low:.0f}, {high:.0f}]", f"{median(r['cpu_ms'] for r in lines):.0f}"
 
 
 def draw(recorder: Recorder) -> None:

@@ -16,6 +16,7 @@ import create
 import data
 import domain
 import failover
+import https
 import idle
 import large
 import scale
@@ -32,6 +33,7 @@ BENCHES: dict[str, Tables] = {
     "idle": idle.tables,
     "domain": domain.tables,
     "large": large.tables,
+    "https": https.tables,
     "scale": scale.tables,
 }
 

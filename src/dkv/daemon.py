@@ -450,12 +450,14 @@ def contexts_of(settings: Settings, manager: Manager) -> Contexts | None:
 
 def secured_by(contexts: Contexts, manager: Manager, reporter: Reporter) -> Secured:
     """How handshakes are made: with the certificate files as they are, and the users' certificates as the domain has them."""
+    records: object = None
     registered: tuple[bytes, ...] = ()
 
-    async def accepting() -> ssl.SSLContext:
-        nonlocal registered
-        with contextlib.suppress(StoreError):  # while the domain cannot be read, those that it had
-            registered = registered_certificates((await manager.submitter.view()).state)
+    def accepting() -> ssl.SSLContext:
+        nonlocal records, registered
+        view = manager.newest()
+        if view is not None and view.state.records is not records:
+            records, registered = view.state.records, registered_certificates(view.state)
         return contexts.accepting(registered)
 
     def failed(peer: str, error: Exception) -> None:

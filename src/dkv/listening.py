@@ -14,7 +14,7 @@ import itertools
 import resource
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, cast
@@ -209,7 +209,7 @@ class Secured:
     """What makes an entry point one of TLS. `context` is asked before each handshake; `failed` is called with the address of
     the other end and with what ended a handshake."""
 
-    context: Callable[[], Awaitable[ssl.SSLContext]]
+    context: Callable[[], ssl.SSLContext]
     failed: Callable[[str, Exception], None] = lambda peer, error: None
 
 
@@ -341,7 +341,7 @@ class Handshake:
     async def _run(self) -> None:
         secured = self._acceptor.secured
         try:
-            context = await secured.context()
+            context = secured.context()
         except (OSError, ValueError) as error:
             self._accepted.close()
             secured.failed(self.peer, error)

@@ -63,7 +63,8 @@ class Manager:
         self.access = Access(hooks.wall, hooks.monotonic, hooks.warn)
         self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge)
         self._observed: Callable[[], Observation | None] = lambda: None
-        self._newest: Callable[[], View | None] = lambda: None
+        self.newest: Callable[[], View | None] = lambda: None
+        """The newest view that was seen; nothing is read for it."""
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
         self.certificates = (
             Certificates(self.submitter, hooks.certificates, hooks.wall, partial(_warn_of_certificate, hooks.warn))
@@ -94,7 +95,7 @@ class Manager:
         try:
             view, failing = await self.submitter.view(), self.access.failing
         except Unavailable as trouble:
-            known = self._newest()
+            known = self.newest()
             if known is None:
                 raise
             view, failing = known, self.access.failing or self._unread(trouble)
@@ -175,7 +176,7 @@ class Manager:
             on_error=hooks.on_error,
             on_view=self._look,
         )
-        self._observed, self._newest = reconciler.observed, reconciler.newest
+        self._observed, self.newest = reconciler.observed, reconciler.newest
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))

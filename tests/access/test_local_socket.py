@@ -155,9 +155,6 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
         contexts = Contexts(place.files, lambda text: None)
         await world.submit(AuthorityFounded(owner=MANAGERS, certificate=place.bundle, key="sealed"))
 
-        async def accepting() -> ssl.SSLContext:
-            return contexts.accepting()
-
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
 
@@ -171,7 +168,7 @@ def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> Non
                 finally:
                     writer.close()
 
-            async with served(guarded(world, now()), listener, Secured(accepting)):
+            async with served(guarded(world, now()), listener, Secured(contexts.accepting)):
                 member = client(place.bundle, place.leaf("member", uid="uid-of-s2"))
                 assert b" 200 OK" in await ask(member, b"/admin/v1/stores")
                 refused = await ask(member, TOKENS)

@@ -63,12 +63,9 @@ async def served(place: Place, within: Limits) -> AsyncIterator[Served]:
     place.install("first")
     contexts = Contexts(place.files, lambda text: None)
 
-    async def accepting() -> ssl.SSLContext:
-        return contexts.accepting()
-
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         manager = Served(place, listening.getsockname())
-        secured = Secured(accepting, lambda peer, error: manager.failures.append((peer, why_handshake_failed(error))))
+        secured = Secured(contexts.accepting, lambda peer, error: manager.failures.append((peer, why_handshake_failed(error))))
         server = Server(world.apps["s1"], within, secured=secured)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,12 +63,9 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     await world.submit(AuthorityFounded(owner=MANAGERS, certificate=asking.bundle, key="sealed"))
     contexts = Contexts(serving.files, lambda text: None)
 
-    async def accepting() -> ssl.SSLContext:
-        return contexts.accepting()
-
     control = AccessControl(Verifier(b"key", time.monotonic), administrators={os.geteuid()})
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = HttpServer(create_app(world.context("s2"), control), secured=Secured(accepting))
+        server = HttpServer(create_app(world.context("s2"), control), secured=Secured(contexts.accepting))
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:
             async with asyncio.timeout(90):
