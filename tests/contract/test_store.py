@@ -51,9 +51,11 @@ class Bench:
         """
         if self.address is not None:
             really = seconds if seconds < 3 else ENDS_WITHIN
-            await asyncio.sleep(really)
-            for handle in self.handles:
-                await handle.leases()
+            ends = time.monotonic() + really
+            while time.monotonic() < ends:
+                await asyncio.sleep(min(0.25, max(0.0, ends - time.monotonic())))
+                for handle in self.handles:
+                    await handle.leases()
             seconds -= min(seconds, really)
         self.ahead += seconds
         for handle in self.handles:

@@ -191,6 +191,21 @@ async def fill(store: EtcdStore) -> None:
         await store.commit(number, {"a": f"{number}" * 20_000}, [], f"t{number}")
 
 
+@scenario
+async def test_a_lease_that_etcd_ends_too_early_stays_its_holders(members: EtcdCluster, path: Path) -> None:
+    """As a member does that led, was frozen, and goes on while another leads (a fault of that version)."""
+    async with opened(members.address("/early/")) as a, opened(members.address("/early/")) as b:
+        for _ in range(3):
+            assert await a.acquire("server", "A", 3)
+            (kv,) = (await a._client.call("range", message("RangeRequest", key=b"/early/lease/held/server"))).kvs
+            await a._client.call("revoke", message("RevokeRequest", ID=kv.lease))
+            assert not await b.acquire("server", "B", 3)
+            (lease,) = await b.leases()
+            assert lease.expires_in > 0
+        assert await a.acquire("server", "A", 3)
+        assert not await b.acquire("server", "B", 3)
+
+
 # -- compaction and lagging members -------------------------------------------------------------------------------------------
 
 

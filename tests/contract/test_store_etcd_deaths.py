@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +305,48 @@ def test_all_members_frozen_for_a_while_cost_nobody_a_lease(three: EtcdCluster) 
                 except Unavailable:
                     continue
             raise AssertionError("it never came back")
+
+    play(scene())
+
+
+def test_a_member_that_led_and_was_frozen_for_longer_than_a_lease_ends_none(three: EtcdCluster) -> None:
+    async def scene() -> None:
+        async with opened(three.address("/d/")) as a, opened(three.address("/d/")) as b:
+            names = [f"server/{number}" for number in range(8)]
+            for name in names:
+                assert await a.acquire(name, "A", 3)
+            ended: list[float] = []
+
+            async def renew() -> None:
+                while True:
+                    for name in names:
+                        with suppress(Unavailable):
+                            assert await a.acquire(name, "A", 3)
+                    await asyncio.sleep(0.5)
+
+            async def judge(seconds: float) -> None:
+                ends = time.monotonic() + seconds
+                while time.monotonic() < ends:
+                    try:
+                        for name in names:
+                            assert not await b.acquire(name, "B", 3), "A renews it"
+                        ended.extend(lease.expires_in for lease in await b.leases() if lease.expires_in <= 0)
+                    except Unavailable:
+                        pass
+                    await asyncio.sleep(0.02)
+
+            renewing = asyncio.ensure_future(renew())
+            for _ in range(3):
+                frozen = three.leader()
+                frozen.signal(signal.SIGSTOP)
+                await judge(4.5)
+                frozen.signal(signal.SIGCONT)
+                await judge(1.5)
+                three.wait_healthy(three.members)
+            assert not renewing.done()
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            assert ended == []
 
     play(scene())
 

@@ -5,6 +5,10 @@
 
 etcd counts a lease's time from when it took the renewal, its holder from when it sent it: so a holder stops first. A new leader
 of etcd begins all times anew; a holder never relies on it.
+
+A member that led, was frozen and goes on may end leases that were renewed at its successor meanwhile (a fault of etcd, which
+Debian's 3.4.23 has). So a lease is etcd's for all of its time but the last second, and has ended when its key was seen to be gone
+for that second: its holder, which renews more often, has taken it again by then.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from dkv.store.etcd_messages import delete, leased, look, message, put, txn, unc
 from dkv.store.etcd_state import Layout, after
 
 SWEEP_AFTER = 3600.0
+GRACE = 1.0  # s at the end of a lease in which its key is gone and only its holder may take it
 PART_OF_A_SECOND = 0.5  # etcd says how long a lease lasts in whole seconds, rounded down
 
 
@@ -34,7 +39,7 @@ class EtcdLeases:
         self._claimed = layout.leases + b"claim/"
         self._clock = clock
         self._ours: dict[tuple[str, str], tuple[int, int]] = {}  # name and holder: etcd's id of the lease, its seconds
-        self._ended: dict[int, float] = {}  # etcd revision of a claim whose lease has ended: when that was seen first
+        self._gone: dict[int, float] = {}  # etcd revision of a claim whose key is gone: when that was seen first
 
     async def acquire(self, name: str, holder: str, ttl: float, value: str) -> bool:
         """Take it if it is free, expired or ours."""
@@ -61,10 +66,13 @@ class EtcdLeases:
 
     async def _take(self, name: str, holder: str, seconds: int, value: str) -> bool:
         key, text = self._held + name.encode(), _text(holder, value)
-        known = await self._get(key)
+        known, claim = await self._look(name)
         if known is not None and _holder(known) != holder:
             return False
-        lease = (await self._client.call("grant", message("GrantRequest", TTL=seconds))).ID
+        if known is None and claim is not None and _holder(claim) != holder and self._left_of(claim) > 0:
+            return False
+        ttl = max(1, seconds - int(GRACE))
+        lease = (await self._client.call("grant", message("GrantRequest", TTL=ttl))).ID
         condition = unchanged(key, known.mod_revision if known is not None else 0)
         written = [put(key, text, lease), put(self._claimed + name.encode(), text)]
         answer = await self._client.call("txn", txn([condition], written, [look(key)]))
@@ -95,16 +103,21 @@ class EtcdLeases:
         living = await asyncio.gather(*(self._left(kv) for kv in held.values()))
         leases = [lease for lease in living if lease is not None]
         names = {lease.name for lease in leases}
-        ended = {kv.key: kv for name, kv in claimed.items() if name not in names}
-        now = self._clock()
-        self._ended = {kv.mod_revision: self._ended.get(kv.mod_revision, now) for kv in ended.values()}
-        for kv in ended.values():
-            since = self._ended[kv.mod_revision] - now
-            if since < -SWEEP_AFTER:
+        gone = [kv for name, kv in claimed.items() if name not in names]
+        for kv in gone:
+            left = self._left_of(kv)
+            if left < -SWEEP_AFTER:
                 await self._client.call("txn", txn([unchanged(kv.key, kv.mod_revision)], [delete(kv.key)]))
             else:
-                leases.append(self._lease(kv, since - 0.001))  # below 0 at the first look too
+                leases.append(self._lease(kv, left))
+        known = {kv.mod_revision for kv in gone}
+        self._gone = {revision: since for revision, since in self._gone.items() if revision in known}
         return tuple(sorted(leases, key=lambda lease: lease.name))
+
+    def _left_of(self, claim: Any) -> float:
+        """Seconds until a lease whose key is gone has ended; negative when it has."""
+        now = self._clock()
+        return self._gone.setdefault(claim.mod_revision, now) + GRACE - now
 
     async def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         start = self._held[: -len(b"held/")]
@@ -118,11 +131,18 @@ class EtcdLeases:
         left = (await self._client.call("time_to_live", message("TimeToLiveRequest", ID=kv.lease))).TTL
         if left < 0:
             return None
-        return self._lease(kv, left + PART_OF_A_SECOND)
+        return self._lease(kv, left + PART_OF_A_SECOND + GRACE)
 
     def _lease(self, kv: Any, left: float) -> Lease:
         prefix = self._held if kv.key.startswith(self._held) else self._claimed
         return Lease(kv.key[len(prefix) :].decode(), _holder(kv), left, json.loads(kv.value)["value"])
+
+    async def _look(self, name: str) -> tuple[Any, Any]:
+        """The key and the claim of a lease, None for what is not there."""
+        looks = [look(self._held + name.encode()), look(self._claimed + name.encode())]
+        answers = (await self._client.call("txn", txn([], looks))).responses
+        held, claim = (answer.range.kvs[0] if answer.range.kvs else None for answer in answers)
+        return held, claim
 
     async def _get(self, key: bytes) -> Any:
         kvs = (await self._client.call("range", message("RangeRequest", key=key))).kvs
