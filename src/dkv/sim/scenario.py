@@ -25,6 +25,7 @@ from dkv.sim.faults.nodes import NodeFaults
 from dkv.sim.faults.tail import TailStrikes
 from dkv.sim.loop import Livelock
 from dkv.sim.operators import Operators
+from dkv.sim.users import UserChanges
 from dkv.sim.world import Failure, Shape, World
 
 FAULTY = 16.0  # virtual seconds of the first act
@@ -136,7 +137,7 @@ class Scenario:
 
     def _faults(self) -> Faults:
         world, chance = self.world, random.Random(f"faults {self.world.seed}")
-        sources = [kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators)]
+        sources = [kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators, UserChanges)]
         return Faults(world, {name: fault for source in sources for name, fault in source.kinds().items()}, chance)
 
     async def _watch(self, seconds: float, *tasks: asyncio.Future[None]) -> None:

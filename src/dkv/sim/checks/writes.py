@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from dkv.domain.database_users import lacks_users
 from dkv.domain.decision import Event
 from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
@@ -282,6 +283,10 @@ class Checkers(Watcher):
             for lag in lags(state.databases[p.database], p)
             if not lag.renews and p.server_id != lost
         ]
+        lacking = [
+            p for p in state.processes.values() if lacks_users(state, state.databases[p.database], p) and p.server_id != lost
+        ]
+        reasons += [f"process {p.start_id} does not let in its database's users" for p in lacking]
         if not lost:
             reasons += [f"{d.name} is {d.state}" for d in state.databases.values() if d.state is not DatabaseState.RUNNING]
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]
