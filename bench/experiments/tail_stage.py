@@ -22,7 +22,7 @@ from typing import Any
 
 from dkv.engine import aof, positions
 from dkv.engine.binary import find_binary
-from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity, PeerNode, Position
+from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity, PeerNode, Position, Secrets
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.valkey import Valkey
 from kit.resp import Line, Refused, packed
@@ -63,7 +63,7 @@ class Group:
                 address="127.0.0.1",
                 client_port=free_port(),
                 cluster_port=free_port(),
-                secret=SECRET,
+                secrets=Secrets(SECRET),
                 peers=(),
                 groups=SLOTS,
                 current_epoch=100,

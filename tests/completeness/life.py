@@ -426,6 +426,7 @@ class Life:
         await self.ask("DELETE", f"/{STORE}/users/ada/passwords", 200)
         await self.ask("DELETE", f"/{STORE}/users/ada", 200)
         await self.ask("POST", f"/{STORE}/access", 200, json={"open": True})
+        await self.ask("POST", f"/{STORE}/secret", 200)
 
     async def certified(self) -> None:
         """The managers have certificates; the authority is changed, and a server is admitted with a join token."""

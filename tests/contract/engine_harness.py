@@ -23,6 +23,7 @@ from dkv.engine.contract import (
     Identity,
     PeerNode,
     Position,
+    Secrets,
     Survey,
     TeSpec,
 )
@@ -265,7 +266,7 @@ class ValkeyMachine:
             address="127.0.0.1",
             client_port=client,
             cluster_port=cluster,
-            secret="s3cret",
+            secrets=Secrets("s3cret"),
             peers=peers,
             groups=ALL_SLOTS,
             current_epoch=100 * start_id,

@@ -79,7 +79,7 @@ async def planned(machine: Machine, specs: dict[int, EngineSpec]) -> TailPlan:
         node_id=node_id(1),
         address=specs[1].address,
         port=specs[1].client_port,
-        secret=specs[1].secret,
+        secrets=specs[1].secrets,
         marker=MARKER,
         stretch=all_of_it,
         former=former,

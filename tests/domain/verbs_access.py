@@ -146,3 +146,9 @@ def _requests_refused(runner: ScenarioRunner, line: Line) -> c.Command:
     server, count, peer = line.words
     last = "GET /admin/v1/stores: The request shows no credentials."
     return c.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)
+
+
+@verb("rotate-secret")
+def _rotate_secret(runner: ScenarioRunner, line: Line) -> c.Command:
+    """`rotate-secret orders n`: to 32 times that letter."""
+    return c.RotateSecret(now=runner.world.now, database=line.words[0], secret=line.words[1] * 32)

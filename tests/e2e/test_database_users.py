@@ -224,3 +224,65 @@ def test_the_administrator_of_a_database_is_a_user_whose_password_nobody_is_told
     assert (shown["dbUser"], shown["dbPassword"]) == ("dba", None)
     assert "s3cret" not in json.dumps(domain.client.read("/state"))
     domain.do("delete", "database", "--db-name", "ledger", "--purge")
+
+
+def secret_of(domain: LocalDomain) -> str:
+    """The managers' password in use, as the domain's state has it."""
+    return str(json.loads(domain.client.read("/state")["records"][f"database/{STORE}"])["secret"])
+
+
+def takes_manager(domain: LocalDomain, secret: str) -> list[bool]:
+    """Whether each engine of an archive lets the managers in with that password, over its port; shown by a command."""
+    instances = [i for i in domain.client.store(STORE)["instances"] if i["process"]]
+    return [answer((i["host"], i["clientPort"]), "dkv-manager", secret, "ACL", "WHOAMI") == "b'dkv-manager'" for i in instances]
+
+
+def rotating(domain: LocalDomain) -> bool:
+    record = json.loads(domain.client.read("/state")["records"][f"database/{STORE}"])
+    return bool(record["secret_change"]["phase"] != "DONE") or any(
+        item["kind"] == "users" for item in domain.client.store(STORE)["waiting"]
+    )
+
+
+def test_the_managers_password_is_changed_under_a_writer_although_managers_are_killed(domain: LocalDomain) -> None:
+    password = make(domain, "busy")
+    stopped, errors, count = threading.Event(), list[str](), [0]
+
+    def write() -> None:
+        with ConfirmingClient(domain.addresses.split(","), STORE, user="busy", password=password) as client:
+            while not stopped.is_set():
+                outcome = client.set(f"k:{count[0]}", "x", timeout=60)
+                count[0] += 1
+                if outcome.kind is not Kind.CONFIRMED:
+                    errors.append(f"{outcome.kind} {outcome.reason}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_for("it writes", lambda: count[0] > 20)
+        first = secret_of(domain)
+        assert set(takes_manager(domain, first)) == {True}
+        domain.do("rotate", "secret", "--db-name", STORE, "--timeout", "60")
+        second = secret_of(domain)
+        assert second != first
+        assert set(takes_manager(domain, first)) == {False} and set(takes_manager(domain, second)) == {True}
+        domain.do("rotate", "secret", "--db-name", STORE, "--timeout", "0")
+        for manager in domain.managers:
+            manager.kill()
+            time.sleep(0.1)  # the other one goes on meanwhile
+            manager.restart()
+        wait_for("the second change is done", lambda: not rotating(domain))
+        third = secret_of(domain)
+        assert third not in (first, second)
+        assert set(takes_manager(domain, second)) == {False} and set(takes_manager(domain, third)) == {True}
+        domain.do("switchover", "database", "--db-name", STORE)
+        reached = count[0]
+        wait_for("it goes on", lambda: count[0] > reached + 50)
+    finally:
+        stopped.set()
+        writer.join()
+    assert errors == []
+    domain.do("restart", "database", "--db-name", STORE, "--rolling")
+    wait_for("the restart is over", lambda: domain.client.store(STORE)["restart"] is None)
+    wait_for("every engine has its users", lambda: not rotating(domain))
+    assert set(lets_in(domain, "busy", password)) == {True}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.engine.config import nodes_conf, phantoms_needed, quoted, replica_password, valkey_conf
-from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode
+from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, Secrets
 from dkv.engine.users import users_acl
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
@@ -21,7 +21,7 @@ SPEC = EngineSpec(
     address="127.0.0.11",
     client_port=7861,
     cluster_port=7811,
-    secret="s3cret",
+    secrets=Secrets("s3cret"),
     peers=(
         PeerNode("2" * 40, "127.0.0.12", 7862, 7812, "a" * 40, "g0", False),
         PeerNode("3" * 40, "127.0.0.13", 7863, 7813, "b" * 40, "g1", False, 40),
@@ -117,8 +117,12 @@ def test_all_engines_of_a_database_hash_alike_and_nobody_can_guess_how() -> None
     elsewhere = replace(SPEC, start_id=99, node_id="f" * 40, directory="/elsewhere", restored=True)
     others = [replace(SPEC, memory_only=True), elsewhere]
     assert {seed(spec) for spec in others} == {seed(SPEC)}
-    assert seed(replace(SPEC, secret="another")) != seed(SPEC)
-    known_to_others = (SPEC.secret, hashlib.sha256(SPEC.secret.encode()).hexdigest(), replica_password(SPEC.secret))
+    assert seed(replace(SPEC, secrets=Secrets("another"))) != seed(SPEC)
+    known_to_others = (
+        SPEC.secrets.used,
+        hashlib.sha256(SPEC.secrets.used.encode()).hexdigest(),
+        replica_password(SPEC.secrets.used),
+    )
     assert not any(word in seed(SPEC) or seed(SPEC) in word for word in known_to_others)
 
 

@@ -193,7 +193,7 @@ def test_a_new_password_is_taken_beside_the_old_one_and_ends_no_connection_and_a
 
         async def reader_has(*passwords: str) -> None:
             changed = replace(READER, passwords=tuple(sorted(map(hashed, passwords))))
-            await machine.engines.set_users(1, EngineUsers(open=False, users=(DBA, changed)))
+            await machine.engines.set_users(1, EngineUsers(open=False, users=(DBA, changed)), machine.spec(1, 1).secrets)
 
         await reader_has("p", "new")
         for password in ("p", "new"):
@@ -202,7 +202,7 @@ def test_a_new_password_is_taken_beside_the_old_one_and_ends_no_connection_and_a
         with pytest.raises(AuthenticationError):
             await client("reader", "p").execute_command("PING")
         assert await answer(reader, "CLIENT", "ID") == identity, "the connection was never lost"
-        await machine.engines.set_users(1, EngineUsers(open=False, users=(DBA,)))
+        await machine.engines.set_users(1, EngineUsers(open=False, users=(DBA,)), machine.spec(1, 1).secrets)
         with pytest.raises(Disconnected):
             await reader.execute_command("PING")
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from dkv.domain import commands as c
 from dkv.domain.blocked import blocked
 from dkv.domain.database_users import users_digest
-from dkv.engine.contract import EngineSeen, EngineUser, EngineUsers
+from dkv.domain.decision import Refused
+from dkv.engine.contract import EngineSeen, EngineUser, EngineUsers, Secrets
 from dkv.machine.spec import engine_spec, te_spec, users_of
 from dkv.machine.steps import SetUsers, Step, SubmitFact
 from tests.machine.stage import DATABASE, LONG, Stage, me
@@ -46,7 +47,7 @@ def test_every_engine_gets_the_users_whoever_leads() -> None:
     for archive_id, server in enumerate(("s1", "s2")):
         start_id = stage.process(archive_id).start_id
         (step,) = stage.steps(server, running(stage, archive_id, EngineUsers()))
-        assert step == SetUsers(f"users {start_id}", start_id, EngineUsers(False, (EngineUser("ada", (ADA,)),)))
+        assert step == SetUsers(f"users {start_id}", start_id, EngineUsers(False, (EngineUser("ada", (ADA,)),)), Secrets("x"))
     assert len(waiting(stage)) == 2
 
 
@@ -70,7 +71,7 @@ def test_what_is_altered_on_an_engine_is_an_event_then_undone_then_reported() ->
         assert step.fact.altered == (name,)
         stage.submit(step.fact)
         assert waiting(stage) == ["process 0 (orders-1)"]
-        assert steps(stage, seen) == [SetUsers("users 0", 0, wanted(stage))]
+        assert steps(stage, seen) == [SetUsers("users 0", 0, wanted(stage), Secrets("x"))]
         (step,) = steps(stage, wanted(stage))
         assert isinstance(step, SubmitFact)
         stage.submit(step.fact)
@@ -81,7 +82,7 @@ def test_a_change_that_has_not_arrived_is_no_alteration() -> None:
     stage = knows(with_user(Stage(2).settled()), 0, 1)
     before = wanted(stage)
     stage.submit(c.AddUserPassword(database=DATABASE, name="ada", hashed_password="b" * 64))
-    assert steps(stage, before) == [SetUsers("users 0", 0, wanted(stage))]
+    assert steps(stage, before) == [SetUsers("users 0", 0, wanted(stage), Secrets("x"))]
     assert wanted(stage).users[0].passwords == (ADA, "b" * 64)
 
 
@@ -108,3 +109,33 @@ def test_a_database_that_is_open_and_has_no_users_has_nothing_to_report() -> Non
     stage = Stage(2).settled()
     assert users_digest(stage.state, DATABASE) == ""
     assert steps(stage, EngineUsers()) == [] and waiting(stage) == []
+
+
+def test_the_managers_password_goes_on_when_every_engine_reported_the_step() -> None:
+    stage = Stage(2).settled()
+    old, new = "x", "n" * 32
+    stage.submit(c.RotateSecret(database=DATABASE, secret=new))
+    for secrets in (Secrets(old, new), Secrets(new, old), Secrets(new)):
+        for archive_id, server in enumerate(("s1", "s2")):
+            start_id, process = stage.process(archive_id).start_id, stage.process(archive_id)
+            before = stage.engine(archive_id, users=EngineUsers(), secrets="another digest")
+            assert stage.steps(server, before) == [SetUsers(f"users {start_id}", start_id, EngineUsers(), secrets)]
+            spec = engine_spec(stage.state, me(server), process, stage.state.archives[archive_id])
+            assert spec.secrets == secrets and spec.hash_seed == stage.state.databases[DATABASE].secret_change.hash_seed != ""
+        for archive_id, server in enumerate(("s1", "s2")):
+            has = stage.engine(archive_id, users=EngineUsers(), secrets=secrets.digest)
+            (step,) = stage.steps(server, has)
+            assert isinstance(step, SubmitFact)
+            stage.submit(step.fact)
+    assert stage.state.databases[DATABASE].secret == new and waiting(stage) == []
+    refused = stage.offer(c.RotateSecret(database=DATABASE, secret="short"))
+    assert isinstance(refused, Refused)
+
+
+def test_an_engine_that_did_not_report_keeps_the_old_password_alive_and_is_named() -> None:
+    stage = Stage(2).settled()
+    stage.submit(c.RotateSecret(database=DATABASE, secret="n" * 32))
+    knows(stage, 0)
+    assert stage.state.databases[DATABASE].secret == "x" and waiting(stage) == ["process 1 (orders-2)"]
+    refused = stage.offer(c.RotateSecret(database=DATABASE, secret="m" * 32))
+    assert isinstance(refused, Refused) and refused.code == "rotation_running"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from dkv.engine.contract import EngineSpec, PeerNode
+from dkv.engine.contract import EngineSpec, PeerNode, Secrets
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.machine import SimMachine
@@ -52,7 +52,7 @@ class SimulatedMachine:
             address="10.0.0.1",
             client_port=7860 + archive_id,
             cluster_port=7810 + archive_id,
-            secret="s3cret",
+            secrets=Secrets("s3cret"),
             peers=peers,
             groups=ALL_SLOTS,
             current_epoch=100 * start_id,

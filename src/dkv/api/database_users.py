@@ -20,6 +20,7 @@ from dkv.domain.commands import (
     CreateDatabaseUser,
     DeleteDatabaseUser,
     DropUserPassword,
+    RotateSecret,
     SetDatabaseAccess,
 )
 from dkv.domain.refusals import nearest
@@ -103,6 +104,13 @@ async def set_access(name: str, body: AccessBody, manager: Manager, key: Key, ac
     """Have the engines of a store let in every client, or its users only."""
     accepted(await manager.submitter.submit(SetDatabaseAccess(actor=actor, database=name, open=body.open), key))
     return {"result": "Set", "open": body.open}
+
+
+@router.post("/secret")
+async def rotate_secret(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.SecretRotating:
+    """Change the managers' own password on the engines of a store, while everything runs; its view says what it waits for."""
+    done = accepted(await manager.submitter.submit(RotateSecret(actor=actor, database=name, secret=manager.new_id()), key))
+    return {"result": "Rotating", "phase": done.state.databases[name].secret_change.phase.value}
 
 
 async def _changed(

@@ -47,6 +47,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/stores/{name}/users/{user}": {"DELETE": USERS},
     "/admin/v1/stores/{name}/users/{user}/passwords": {"POST": USERS, "DELETE": USERS},
     "/admin/v1/stores/{name}/access": {"POST": USERS},
+    "/admin/v1/stores/{name}/secret": {"POST": AUTHORITY},
     "/admin/v1/stores/{name}/hot-copies": {"GET": READ, "POST": OPERATE},
     "/admin/v1/stores/{name}/hot-copies/{copy_id}": {"GET": READ, "DELETE": OPERATE},
     "/admin/v1/stores/{name}/ca": {"GET": READ},

@@ -123,6 +123,18 @@ class RotationPhase(StrEnum):
 
 
 @dataclass(frozen=True)
+class SecretChange:
+    """A change of the managers' password of a database (rules/secrets.py). `other_secret` is the new one in PREPARED, the old one
+    in SWITCHED. `hash_seed`: what its engines hash with since its first secret was changed; empty: it is derived from the secret.
+    """
+
+    other_secret: str = ""
+    phase: RotationPhase = RotationPhase.DONE
+    at: int = 0
+    hash_seed: str = ""
+
+
+@dataclass(frozen=True)
 class Authority:
     """The certificate authority of one owner, and the other one while it is changed. Certificates are PEM texts, keys are sealed
     with the domain's key; `reported` has the uids of the servers that reported the phase.

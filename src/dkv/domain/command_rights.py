@@ -25,6 +25,7 @@ _ORDERS: Mapping[type[Command], Right] = {
     c.DropUserPassword: Right.USERS,
     c.DeleteDatabaseUser: Right.USERS,
     c.SetDatabaseAccess: Right.USERS,
+    c.RotateSecret: Right.AUTHORITY,
     c.CreateJoinToken: Right.AUTHORITY,
     c.DeleteJoinToken: Right.AUTHORITY,
     c.AdmitServer: Right.OPEN,  # the join token in it is judged by its rule

@@ -850,6 +850,14 @@ class SetDatabaseAccess(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RotateSecret(Command):
+    """The managers' own password on the engines of a database is changed to a new one, while everything runs."""
+
+    database: str
+    secret: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class UsersSeen(ManagerFact):
     """Whom the engines of a process let in is `users`, or `altered` names those that were right and are not any more."""
 
@@ -930,6 +938,7 @@ ORDERS: tuple[type[Command], ...] = (
     DropUserPassword,
     DeleteDatabaseUser,
     SetDatabaseAccess,
+    RotateSecret,
     CreateJoinToken,
     DeleteJoinToken,
     AdmitServer,

@@ -9,10 +9,10 @@ import hashlib
 import json
 import re
 
-from dkv.domain.access import DatabaseUser
+from dkv.domain.access import DatabaseUser, RotationPhase
 from dkv.domain.admission import unfit_label
 from dkv.domain.decision import Refused
-from dkv.domain.model import Database, Process, ProcessState, State
+from dkv.domain.model import Database, Process, ProcessState, Reader, State
 from dkv.domain.refusals import no
 
 MOST_USERS = 200  # of a database
@@ -53,13 +53,17 @@ def _unfit_pattern(pattern: str) -> Refused | None:
     return no("bad_value", f"{pattern[:60]!r} is not a valid pattern of keys.", hint)
 
 
-def users_digest(state: State, database: str) -> str:
-    """Whom the engines of a database are to let in, as a digest; "" for everybody and nobody by name."""
-    users, is_open = state.users_of(database), state.databases[database].access.open
-    if is_open and not users:
+def users_digest(state: Reader, name: str) -> str:
+    """Whom the engines of a database are to let in, managers too, as a digest; "" for every client and no user, unless the
+    managers' password is being changed.
+    """
+    users, database = state.users_of(name), state.databases[name]
+    is_open, change = database.access.open, database.secret_change
+    if is_open and not users and change.phase is RotationPhase.DONE:
         return ""
     named = [[user.name, sorted(user.passwords), user.read_only, user.keys, user.scripting] for user in users]
-    return hashlib.sha256(json.dumps([is_open, named]).encode()).hexdigest()[:16]
+    secrets = [change.phase, database.secret, change.other_secret] if change.phase is not RotationPhase.DONE else []
+    return hashlib.sha256(json.dumps([is_open, named, secrets]).encode()).hexdigest()[:16]
 
 
 def lacks_users(state: State, database: Database, process: Process) -> bool:

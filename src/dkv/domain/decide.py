@@ -37,6 +37,7 @@ from dkv.domain.rules import (
     processes,
     records,
     restoring,
+    secrets,
     servers,
     switchover,
     tail,
@@ -67,6 +68,7 @@ RULES: dict[type[Command], Rule] = {
     c.DropUserPassword: database_users.drop_user_password,
     c.DeleteDatabaseUser: database_users.delete_database_user,
     c.SetDatabaseAccess: database_users.set_database_access,
+    c.RotateSecret: secrets.rotate_secret,
     c.CreateJoinToken: join_tokens.create_join_token,
     c.DeleteJoinToken: join_tokens.delete_join_token,
     c.AdmitServer: join_tokens.admit_server,
@@ -218,3 +220,4 @@ def _settle_round(draft: Draft) -> None:
         databases.settle_database(draft, draft.databases[name])
         database_restart.settle_restart(draft, name)
         authorities.settle_engines(draft, name)
+        secrets.settle_secret(draft, name)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dkv.database_options import DEFAULTS
-from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
+from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, SecretChange, Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
@@ -115,6 +115,7 @@ class Database:
     numbered: bool = False  # node ids of this incarnation were given out at its first assignment
     created_at: int = 0
     access: ClientAccess = ClientAccess()
+    secret_change: SecretChange = SecretChange()
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them
     restart: DatabaseRestart | None = None  # a restart of all its processes is under way
     trimmed: int = 0  # tombstones that were dropped, the oldest first

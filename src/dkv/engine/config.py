@@ -154,7 +154,7 @@ def _replication(spec: EngineSpec) -> list[str]:
     """An archive's engine starts with a password that is wrong on purpose, so that what nodes.conf and gossip say is
     refused at once, quietly, until it is ordered to replicate. A memory-only engine has nothing to lose and attaches.
     """
-    password = replica_password(spec.secret) if spec.memory_only else "not-before-replicate"
+    password = replica_password(spec.secrets.used) if spec.memory_only else "not-before-replicate"
     return [
         f"{FENCE} {FENCED}",
         "repl-diskless-sync yes",
@@ -190,7 +190,7 @@ def _rest(spec: EngineSpec) -> list[str]:
         f"maxmemory {spec.max_memory}",
         *(f"{name} {value}" for name, value in client_limits(spec.max_memory).items()),
         "maxmemory-policy noeviction",
-        f"hash-seed {hash_seed(spec.secret)}",
+        f"hash-seed {spec.hash_seed or hash_seed(spec.secrets.used)}",
         "io-threads 1",
         "always-show-logo no",
         'logfile ""',

@@ -13,7 +13,7 @@ docs/reference/positions.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -141,6 +141,35 @@ class GroupSlots:
 
 
 @dataclass(frozen=True)
+class Secrets:
+    """The managers' password on an engine, from which that of followers is derived: the one in use, and while it is being changed
+    another one that is taken too.
+    """
+
+    used: str = field(repr=False)
+    other: str = field(default="", repr=False)
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """All that are taken."""
+        return (self.used, self.other) if self.other else (self.used,)
+
+    @property
+    def digest(self) -> str:
+        """By which an engine that has these is known, without saying them."""
+        return secrets_digest(_hashed(self.used), {_hashed(secret) for secret in self.taken})
+
+
+def secrets_digest(used: str, taken: Iterable[str]) -> str:
+    """Of the hash of the password that is used and of those that are taken."""
+    return _hashed(" ".join([used, *sorted(taken)]))
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class EngineUser:
     """A user with whose name and password clients log in. `passwords` are their SHA-256 in hex, sorted; any of them is taken.
 
@@ -210,7 +239,7 @@ class EngineSpec:
     address: str
     client_port: int
     cluster_port: int
-    secret: str  # password of the managers' internal user
+    secrets: Secrets  # of the managers' internal user
     peers: tuple[PeerNode, ...]  # every archive of the database but this one
     groups: tuple[GroupSlots, ...]
     current_epoch: int  # `vars currentEpoch` only, never a config epoch
@@ -222,6 +251,7 @@ class EngineSpec:
     users: EngineUsers = EngineUsers()
     tls: bool = False  # with clients, in replication and on the cluster bus
     certificate: TlsFiles | None = None  # has to be there at the launch of one with TLS
+    hash_seed: str = ""  # 64 hex; empty: derived from the secret in use
 
 
 @dataclass(frozen=True)
@@ -319,6 +349,7 @@ class EngineOptions:
     append_fsync: str = ""  # "" unknown yet, or memory only
     users: EngineUsers | None = None  # None unknown yet
     tls: TlsSeen | None = None  # the leaf that it shows; None: it has no TLS, or that is not known yet
+    secrets: str = ""  # digest of the managers' passwords; "" unknown yet
 
 
 @dataclass(frozen=True)
@@ -463,7 +494,7 @@ class TailPlan:
     node_id: str  # of the dead engine
     address: str
     port: int
-    secret: str
+    secrets: Secrets
     marker: tuple[int, int, str]
     stretch: ByteRangeDigest  # all that the archive has after the marker
     former: str  # the history the followers have
@@ -572,8 +603,9 @@ class EngineLifecycle(Protocol):
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
 
-    async def set_users(self, start_id: int, users: EngineUsers) -> None:
-        """Have each engine let in these clients and no others. A user that stays keeps its connections."""
+    async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:
+        """Have each engine let in these clients and no others, and take these passwords of managers and followers; log in anew,
+        and follow, with the one in use. A user that stays keeps its connections."""
 
     async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
         """Have each engine show this leaf and believe these authorities from the next handshake on; connections that stand stay.

@@ -19,8 +19,10 @@ from dkv.engine.contract import (
     EngineRefused,
     EngineSeen,
     EngineUnreachable,
+    EngineUsers,
     ExitSeen,
     FilesSeen,
+    Secrets,
     TeSeen,
     TlsFiles,
 )
@@ -377,6 +379,20 @@ class Engine:
             writes=replies.writes_seen(answers, full),
             options=replies.options_seen(answers, self.durable),
         )
+
+    async def set_users(self, users: EngineUsers, secrets: Secrets) -> None:
+        """In an order in which every step may be the last one before this manager dies: what is in use is taken, and was written
+        down before it is used. Raises EngineUnreachable, EngineRefused, OSError."""
+        engines = self.parts or (self,)
+        for engine in engines:
+            await engine.valkey.take_secrets(secrets)
+        if self.run.record.secret != secrets.used:
+            self.run = supervisor.with_secret(self.run, secrets.used)
+        for engine in engines:
+            await engine.valkey.use_secret(secrets.used)
+            await engine.valkey.drop_secrets(secrets)
+            await engine.valkey.set_users(users)
+            await engine.valkey.save_users()
 
     async def set_options(self, max_memory: int, append_fsync: str) -> None:
         """Raises EngineUnreachable, EngineRefused."""

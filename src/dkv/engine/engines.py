@@ -30,6 +30,7 @@ from dkv.engine.contract import (
     KeptDeletions,
     PeerNode,
     Position,
+    Secrets,
     Survey,
     TeSeen,
     TeSpec,
@@ -237,7 +238,7 @@ class ValkeyEngines(HotCopies, TailSources):
             group=spec.group,
             address=spec.address,
             client_port=spec.client_port,
-            secret=spec.secret,
+            secret=spec.secrets.used,
             memory_only=spec.memory_only,
             phantoms=tuple(phantoms),
             boot_id=self._boot_id,
@@ -350,9 +351,12 @@ class ValkeyEngines(HotCopies, TailSources):
         """See the contract."""
         await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))
 
-    async def set_users(self, start_id: int, users: EngineUsers) -> None:
+    async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:
         """See the contract."""
-        await asyncio.gather(*(engine.valkey.set_users(users) for engine in self._all(start_id)))
+        try:
+            await self._known(start_id).set_users(users, secrets)
+        except OSError as error:
+            raise EngineRefused(f"the record of engine {start_id} cannot be written: {error}") from error
 
     async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
         """See the contract."""

@@ -53,6 +53,7 @@ class Answers:
     tls: tuple[str, int] = ("none", 0)  # serial number of the leaf that it shows, and whole days until its end
     partly: bool = False  # INFO only: it loads, and what else is shown is how an engine starts
     users: EngineUsers | None = None
+    secrets: str = ""
 
 
 _INFO_LINE = re.compile(r"^([^#:\r\n][^:\r\n]*):([^\r\n]*)", re.M)
@@ -190,7 +191,7 @@ def writes_seen(answers: Answers, lately_full: bool) -> WritesSeen:
 def options_seen(answers: Answers, durable: bool) -> EngineOptions:
     """CONFIG GET and ACL LIST. An engine that is not durable has no file to fsync."""
     fsync = answers.settings["appendfsync"] if durable else ""
-    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users, tls_seen(answers))
+    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users, tls_seen(answers), answers.secrets)
 
 
 def is_rewriting(info: Mapping[str, str]) -> bool:

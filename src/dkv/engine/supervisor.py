@@ -192,6 +192,14 @@ def new_run(root: Path, record: Record) -> Run:
     return Run(path, record)
 
 
+def with_secret(run: Run, secret: str) -> Run:
+    """The run with another password of the managers, written down before it is used. Raises OSError."""
+    record = replace(run.record, secret=secret)
+    with files.directory(run.path) as fd:
+        files.write_new("record.json", json.dumps(asdict(record), indent=2) + "\n", at=fd)
+    return Run(run.path, record, run.unwritten)
+
+
 def clear_unborn(path: Path) -> None:
     """Remove a run directory without a record: its manager died before anything could be started in it."""
     if not (path / "record.json").exists():

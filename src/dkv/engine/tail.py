@@ -191,8 +191,9 @@ class Feeder:
                 writer.write(b"+PONG\r\n" if name == b"PING" else _LOADING)
 
     def _knows(self, words: list[bytes]) -> bool:
-        wanted = (REPLICA.encode(), replica_password(self.plan.secret).encode())
-        return len(words) == 2 and all(hmac.compare_digest(word, right) for word, right in zip(words, wanted, strict=True))
+        passwords = [replica_password(secret).encode() for secret in self.plan.secrets.taken]
+        known = len(words) == 2 and hmac.compare_digest(words[0], REPLICA.encode())
+        return known and any(hmac.compare_digest(words[1], password) for password in passwords)
 
     async def _continue(self, writer: asyncio.StreamWriter, follower: TailFollower, history: str, wants: int) -> bool:
         """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke, ArchiveRefused."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from dkv.engine.config import MANAGER, REPLICA, replica_password
-from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers
+from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, Secrets, secrets_digest
 
 DEFAULT = "default"
 OWN = (MANAGER, REPLICA)
@@ -40,10 +40,10 @@ _NOBODY = ("off", "resetchannels", "-@all")
 
 def users_acl(spec: EngineSpec) -> str:
     """The file users.acl of an engine: its managers, the replication user (off until admitted), and its clients' users."""
-    manager, replica = _hashed(spec.secret), _hashed(replica_password(spec.secret))
+    manager, replica = (" ".join(f"#{password}" for password in _of_own(user, spec.secrets)) for user in OWN)
     own = [
-        f"user {MANAGER} on #{manager} ~* &* +@all",
-        f"user {REPLICA} off #{replica} resetchannels -@all +psync +sync +replconf +ping",
+        f"user {MANAGER} on {manager} ~* &* +@all",
+        f"user {REPLICA} off {replica} resetchannels -@all +psync +sync +replconf +ping",
     ]
     clients = [f"user {name} {' '.join(words)}" for name, words in _wanted(spec.users).items()]
     return "\n".join([*own, *clients, ""])
@@ -57,6 +57,30 @@ def orders(wanted: EngineUsers, lines: Iterable[bytes]) -> list[tuple[str, ...]]
     changed = [name for name, rules in words.items() if present.get(name) != list(rules)]
     gone = [name for name in present if name not in words]
     return [("ACL", "SETUSER", name, "reset", *words[name]) for name in changed] + [("ACL", "DELUSER", name) for name in gone]
+
+
+def own_orders(secrets: Secrets, *, drop: bool, lines: Iterable[bytes] = ()) -> list[tuple[str, ...]]:
+    """The commands by which an engine takes these passwords of its own users; with `drop` those by which it takes no others."""
+    if not drop:
+        return [("ACL", "SETUSER", user, *(f"#{password}" for password in _of_own(user, secrets))) for user in OWN]
+    others = {user: [p for p in _passwords(lines, user) if p not in _of_own(user, secrets)] for user in OWN}
+    return [
+        ("ACL", "SETUSER", user, *(f"!{password}" for password in passwords)) for user, passwords in others.items() if passwords
+    ]
+
+
+def _of_own(user: str, secrets: Secrets) -> list[str]:
+    return [_hashed(secret if user == MANAGER else replica_password(secret)) for secret in secrets.taken]
+
+
+def _passwords(lines: Iterable[bytes], user: str) -> list[str]:
+    own = (line.decode("utf-8", "replace").split(" ") for line in lines)
+    return [word[1:] for _, name, *words in own if name == user for word in words if word[:1] == "#"]
+
+
+def secrets_seen(lines: Iterable[bytes], used: str) -> str:
+    """The digest of the passwords that an engine takes of its managers, of which `used` is in use (Secrets)."""
+    return secrets_digest(_hashed(used), _passwords(lines, MANAGER))
 
 
 def _wanted(users: EngineUsers) -> dict[str, tuple[str, ...]]:

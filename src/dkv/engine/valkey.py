@@ -32,8 +32,8 @@ from dkv.engine.config import (
     port_setting,
     replica_password,
 )
-from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode, TlsFiles
-from dkv.engine.users import orders, users_seen
+from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode, Secrets, TlsFiles
+from dkv.engine.users import orders, own_orders, secrets_seen, users_seen
 
 Command = tuple[str | int, ...]
 _NO = (ResponseError, BusyLoadingError)  # error answers: the engine lives and said no
@@ -240,6 +240,7 @@ class Valkey:
             replies.parse_memory(memory),
             users=users_seen(users),
             tls=replies.parse_tls(memory),
+            secrets=secrets_seen(users, self._secret),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -334,15 +335,35 @@ class Valkey:
                 await self.exchange(("CONFIG", "SET", *pair))  # one that this machine's descriptors do not allow stays
 
     async def set_users(self, wanted: EngineUsers) -> None:
-        """Bring the clients' users to what is wanted, each in one command. Raises EngineUnreachable, EngineRefused.
-
-        Its file gets them too, as far as its disk allows: it says whom a database lets in after its domain's state is lost.
-        """
+        """Bring the clients' users to what is wanted, each in one command. Raises EngineUnreachable, EngineRefused."""
         (lines,) = await self.do(("ACL", "LIST"))
         changes = orders(wanted, lines)
         if changes:
             await self.do(*changes)
-            await self.exchange(("ACL", "SAVE"))
+
+    async def save_users(self) -> None:
+        """Have its file say whom it lets in, as far as its disk allows: that is read when the domain's state is lost."""
+        await self.exchange(("ACL", "SAVE"))
+
+    async def take_secrets(self, secrets: Secrets) -> None:
+        """Take these passwords of managers and followers too, and follow with the one in use if the engine follows at all."""
+        _, _, reply = await self.do(*own_orders(secrets, drop=False), ("CONFIG", "GET", "masterauth"))
+        if replies.parse_config(reply)["masterauth"] in [replica_password(secret) for secret in (self._secret, *secrets.taken)]:
+            await self.do(("CONFIG", "SET", "masterauth", replica_password(secrets.used)))
+
+    async def use_secret(self, secret: str) -> None:
+        """Log in with that password from now on, which is proven here. Raises EngineUnreachable."""
+        if secret != self._secret:
+            self._secret = secret
+            self.close()
+        await self.do(("PING",))
+
+    async def drop_secrets(self, secrets: Secrets) -> None:
+        """Take no other passwords of managers and followers any more. Connections that they opened stay."""
+        (lines,) = await self.do(("ACL", "LIST"))
+        dropped = own_orders(secrets, drop=True, lines=lines)
+        if dropped:
+            await self.do(*dropped)
 
     async def set_certificate(self, certificate: TlsFiles) -> None:
         """Load the files of a generation, which are in its directory. Raises EngineRefused if it does not show that leaf then."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dkv.domain.constants import EPOCHS_OF_A_TERM
-from dkv.domain.model import Archive, ArchiveState, Endpoint, Group, Process, State
-from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, TeSpec
+from dkv.domain.model import Archive, ArchiveState, Database, Endpoint, Group, Process, State
+from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, Secrets, TeSpec
 from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 
 NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
@@ -29,7 +29,8 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         address=state.servers[archive.server_id].host,
         client_port=archive.client_port,
         cluster_port=archive.cluster_port,
-        secret=database.secret,
+        secrets=secrets_of(database),
+        hash_seed=database.secret_change.hash_seed,
         peers=(*(peer(state, a) for a in others), *te_peers(state, database.name)),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
@@ -68,7 +69,8 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         address=state.servers[process.server_id].host,
         client_port=endpoint.client_port,
         cluster_port=endpoint.cluster_port,
-        secret=database.secret,
+        secrets=secrets_of(database),
+        hash_seed=database.secret_change.hash_seed,
         peers=tuple(peers),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
@@ -77,6 +79,11 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         users=state.memoized(users_of, database.name),
         tls=database.transport.tls,
     )
+
+
+def secrets_of(database: Database) -> Secrets:
+    """The managers' passwords that every engine of a database is to take."""
+    return Secrets(database.secret, database.secret_change.other_secret)
 
 
 def users_of(state: State, database: str) -> EngineUsers:

@@ -22,6 +22,7 @@ from dkv.engine.contract import (
     PeerNode,
     Position,
     QuiescePoint,
+    Secrets,
     TeSpec,
 )
 
@@ -273,6 +274,7 @@ class SetUsers(Step):
     rest_ms: ClassVar[int] = 1_000
     start_id: int
     users: EngineUsers
+    secrets: Secrets
 
 
 @dataclass(frozen=True)

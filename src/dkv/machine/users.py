@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dkv.domain.commands import UsersSeen
 from dkv.domain.database_users import users_digest
 from dkv.domain.model import Process, ProcessState
-from dkv.engine.contract import EngineSeen, EngineUsers
+from dkv.engine.contract import EngineSeen, EngineUsers, Secrets
 from dkv.machine.observation import PlanInput
-from dkv.machine.spec import users_of
+from dkv.machine.spec import secrets_of, users_of
 from dkv.machine.steps import SetUsers, Step, SubmitFact
 
 ALTERED_SHOWN = 10  # names in the event
@@ -26,14 +26,15 @@ def user_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     wanted = inputs.state.memoized(users_of, process.database)
     digest = inputs.state.memoized(users_digest, process.database)
-    altered = sorted({name for engine in engines if engine.options.users for name in _differing(wanted, engine.options.users)})
+    secrets = secrets_of(inputs.state.databases[process.database])
+    altered = sorted({name for engine in engines for name in _differing(wanted, secrets, engine)})
     key = f"users {process.start_id}"
     if altered and loaded and process.runs.users == digest:
         yield SubmitFact(
             key, UsersSeen(start_id=process.start_id, users="", altered=tuple(altered[:ALTERED_SHOWN]), **inputs.fact_header)
         )
     elif altered:
-        yield SetUsers(key, process.start_id, wanted)
+        yield SetUsers(key, process.start_id, wanted, secrets)
     elif loaded and process.runs.users != digest:
         yield SubmitFact(key, UsersSeen(start_id=process.start_id, users=digest, **inputs.fact_header))
 
@@ -41,11 +42,14 @@ def user_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen
 def running_users(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> str:
     """The digest of whom the engines of a process let in, if that is who they should; else ""."""
     wanted = inputs.state.memoized(users_of, process.database)
-    same = all(engine.options.users == wanted for engine in engines)
+    secrets = secrets_of(inputs.state.databases[process.database])
+    same = not any(engine.options.users is None or _differing(wanted, secrets, engine) for engine in engines)
     return inputs.state.memoized(users_digest, process.database) if same else ""
 
 
-def _differing(wanted: EngineUsers, present: EngineUsers) -> set[str]:
-    """The names of the users that are not as they should be."""
+def _differing(wanted: EngineUsers, secrets: Secrets, engine: EngineSeen) -> set[str]:
+    """The names of the users of an engine that are not as they should be."""
+    present = engine.options.users or wanted
     names = {user.name for user in {*wanted.users} ^ {*present.users}}
-    return names | ({"default"} if wanted.open != present.open else set())
+    names |= {"default"} if wanted.open != present.open else set()
+    return names | ({"dkv-manager"} if engine.options.secrets not in ("", secrets.digest) else set())

@@ -13,6 +13,7 @@ from dkv.domain.commands import (
     CreateDatabaseUser,
     DeleteDatabaseUser,
     DropUserPassword,
+    RotateSecret,
     SetDatabaseAccess,
 )
 from dkv.domain.decision import Accepted
@@ -30,7 +31,7 @@ class UserChanges(Source):
         """By name; none in most histories."""
         if self.world.seed % EVERY:
             return {}
-        return {"change users": self.change_users, "alter users": self.alter_users}
+        return {"change users": self.change_users, "rotate secret": self.rotate_secret, "alter users": self.alter_users}
 
     async def _order(self, kind: str, command: Command) -> None:
         if isinstance(await self.world.order(command), Accepted):
@@ -48,6 +49,11 @@ class UserChanges(Source):
             SetDatabaseAccess(actor="operator", database=database, open=self.random.random() < 0.5),
         )
         await self._order("change users", self.random.choice(orders))
+
+    async def rotate_secret(self) -> None:
+        """The managers' own password is changed."""
+        database, secret = self.random.choice(self.world.databases), f"{self.random.getrandbits(128):032x}"
+        await self._order("rotate secret", RotateSecret(actor="operator", database=database, secret=secret))
 
     async def alter_users(self) -> None:
         """Somebody with the machine's root makes a user on an engine, or takes all away."""

@@ -49,6 +49,7 @@ WORDS = {
     "database.restart_stopped": "the restart of {subject} ended",
     "database.incarnation": "{subject} has a new incarnation",
     "database.options": "the options of {subject} changed",
+    "database.secret": "the managers' secret of {subject} is being changed",
     "database.access": "whom {subject} lets in changed",
     "user.created": "{subject} was created",
     "user.password_added": "{subject} got a new password",

@@ -699,6 +699,13 @@ class DatabaseUserDeleted(TypedDict):
     name: str
 
 
+class SecretRotating(TypedDict):
+    """The managers' password of a store is being changed; DONE where no engine of it runs."""
+
+    result: Literal["Rotating"]
+    phase: str
+
+
 class AccessSet(TypedDict):
     """Whom a store's engines let in from now on."""
 

@@ -27,7 +27,7 @@ from dkv.store.contract import Snapshot
 
 LARGEST_FILE = 32_000_000  # bytes; of a longer log its end is taken
 HIDDEN = "(hidden)"
-SECRET_FIELDS = ("secret", "password", "passwords")  # how their names end, such as dba_password
+SECRET_FIELDS = ("secret", "password", "passwords", "hash_seed")  # how their names end, such as dba_password
 SEALED_KEYS = ("key", "other_key")  # of an authority
 SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
 CREDENTIALS = (

@@ -17,7 +17,7 @@ NOUNS_OF_FILE = {
     "nouns.archives": "archive archives storage-group storage-groups",
     "nouns.authority": "ca join-token join-tokens",
     "nouns.databases": "database database-options databases startplan",
-    "nouns.database_users": "database-access database-user database-users",
+    "nouns.database_users": "database-access database-user database-users secret",
     "nouns.domain": "domain domain-state events waiting",
     "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
     "nouns.maintenance": "leader",

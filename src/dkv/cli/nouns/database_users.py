@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError
 from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, native, only_one
+from dkv.cli.nouns.processes import TIMEOUT
 from dkv.cli.output import moment, table
 from dkv.cli.session import Session
 from dkv.client import Json
@@ -62,6 +63,12 @@ VERBS = (
     ),
     Cmdlet("get database-users", "Lists the users of a database as data.", "nouns.database_users:get", (DB_NAME, *SHARED)),
     Cmdlet("show database-users", "Lists the users of a database.", "nouns.database_users:show", (DB_NAME, *SHARED)),
+    Cmdlet(
+        "rotate secret",
+        "Changes the managers' own password on the engines of a database, while everything runs, and waits for its end.",
+        "nouns.database_users:rotate_secret",
+        (DB_NAME, TIMEOUT, *CHANGES),
+    ),
     Cmdlet(
         "set database-access",
         "Says whom the engines of a database let in: its users only, or with --open every client.",
@@ -128,6 +135,24 @@ def show(session: Session, bound: Bound) -> int:
         session.screen.line(line)
     if not users:
         session.screen.note(f"{bound['--db-name']} has no users.")
+    return DONE
+
+
+def rotate_secret(session: Session, bound: Bound) -> int:
+    """Ask for it, then wait until no engine takes the old one any more."""
+    client, name = native(session, bound), bound["--db-name"]
+    phase = client.change("POST", f"/stores/{quoted(name)}/secret")["phase"]
+    if phase == "DONE" or not bound["--timeout"]:
+        return DONE
+
+    def lacking() -> list[str]:
+        return [item["subject"] for item in client.store(name)["waiting"] if item["kind"] == "users"]
+
+    left = session.until(lacking, lambda left: not left, bound["--timeout"], progress=lambda left: f"waiting: {', '.join(left)}")
+    if left:
+        raise CliError(
+            f"{', '.join(left)} did not take it in time. The change goes on.", f"See dkv show waiting --db-name {name}."
+        )
     return DONE
 
 

@@ -11,7 +11,7 @@ from dkv.domain.commands import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, TailTransfer
 from dkv.engine.contract import ByteRangeDigest, EngineSeen, TailFollower, TailPlan
 from dkv.machine.observation import PlanInput, directory_of, node_id
-from dkv.machine.spec import identity_of
+from dkv.machine.spec import identity_of, secrets_of
 from dkv.machine.steps import Fence, Step, SubmitFact
 from dkv.machine.tail.conditions import tail_complete_key
 from dkv.machine.tail.steps import CheckTail, MeasureTail, ServeTail, StopTail
@@ -56,7 +56,7 @@ def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) ->
         node_id=node_id(state.uid, archive.archive_id),
         address=state.servers[archive.server_id].host,
         port=archive.client_port,
-        secret=state.databases[archive.database].secret,
+        secrets=secrets_of(state.databases[archive.database]),
         marker=(tail.term, tail.sequence, tail.nonce),
         stretch=ByteRangeDigest(tail.size, tail.digest),
         former=tail.former,

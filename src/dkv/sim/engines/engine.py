@@ -13,7 +13,17 @@ from typing import Any
 
 from dkv.engine import config
 from dkv.engine.config import BUSY_REPLY_AFTER
-from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, NodeSeen, PeerNode
+from dkv.engine.contract import (
+    Cause,
+    EngineRefused,
+    EngineSeen,
+    EngineSpec,
+    EngineUnreachable,
+    EngineUsers,
+    NodeSeen,
+    PeerNode,
+    Secrets,
+)
 from dkv.sim.engines.disk import MARKER_SIZE, Disk, Entry, Marker
 from dkv.sim.engines.gossip import Known
 from dkv.sim.engines.net import SimNet
@@ -56,7 +66,7 @@ class SimEngine:
         self.machine = machine
         self.spec = spec
         self.start_id, self.node_id, self.group, self.users = spec.start_id, spec.node_id, spec.group, spec.users
-        self.disk = disk
+        self.disk, self.secrets = disk, spec.secrets
         self.pid, self.alive = pid, True
         self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk
         self.stopped_at = net.now()  # the last one
@@ -266,6 +276,10 @@ class SimEngine:
         self.net.seen["clients held at a takeover"] += self.held
         if self.role != "leader":
             self._lead()
+
+    def set_users(self, users: EngineUsers, secrets: Secrets) -> None:
+        """ACL SETUSER, and with which password it follows."""
+        self.users, self.secrets = users, secrets
 
     def set_switches(self, *, fenced: bool | None = None, admits: bool | None = None) -> None:
         """Fence and replication user. What a hold let wait goes on."""

@@ -27,6 +27,7 @@ from dkv.engine.contract import (
     PeerNode,
     Position,
     QuiescePoint,
+    Secrets,
     Survey,
     TailPlan,
     TeSpec,
@@ -427,10 +428,10 @@ class SimEngines:
         for engine in self.machine.followers(start_id):
             await self._ask_of("set options", engine, lambda engine: _set(engine, max_memory, append_fsync))
 
-    async def set_users(self, start_id: int, users: EngineUsers) -> None:
+    async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of("set users", engine, lambda engine: setattr(engine, "users", users))
+            await self._ask_of("set users", engine, lambda engine: engine.set_users(users, secrets))
 
     async def set_certificate(self, start_id: int, certificate: TlsFiles) -> None:
         """See the contract."""

@@ -114,7 +114,9 @@ def _look(engine: SimEngine) -> EngineSeen:
             paused=now < engine.waits_until,
             yields=leads and engine.paused_until - now >= 2.0,
         ),
-        options=EngineOptions(engine.max_memory, engine.append_fsync, None if engine.loading else engine.users, _leaf(engine)),
+        options=EngineOptions(
+            engine.max_memory, engine.append_fsync, None if engine.loading else engine.users, _leaf(engine), engine.secrets.digest
+        ),
     )
 
 

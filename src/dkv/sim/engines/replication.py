@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dkv.engine.contract import Cause, EngineSpec
+from dkv.engine.contract import Cause, EngineSpec, Secrets
 from dkv.sim.engines.disk import GETACK, PING, Disk, Entry
 from dkv.sim.engines.histories import grown
 from dkv.sim.engines.net import Endpoint, SimNet
@@ -33,6 +33,7 @@ class ReplicatedEngine(Endpoint, Protocol):
     admits: bool
     takes_clients: bool
     credentials: bool
+    secrets: Secrets
     torn: bool
     append_fsync: str
     disk: Disk | None
@@ -149,7 +150,8 @@ class Replication:
         engine, known = self.engine, self.replicas.get(follower.node_id)
         if known is not None and known.engine is follower and known.token > token:
             return  # an earlier attempt that was overtaken by a later one
-        if engine.role != "leader" or not engine.admits or not engine.takes_clients or engine.loading:
+        lets_in = engine.admits and engine.takes_clients and follower.secrets.used in engine.secrets.taken
+        if engine.role != "leader" or not lets_in or engine.loading:
             self.net.post(engine.machine, follower, follower.replication.refused, token)
             return
         continues = history == self.history or (
