@@ -32,6 +32,7 @@ VALUES: dict[str, str | int] = {
     "state": "sqlite:/srv/domain.sqlite",
     "clusterPort": 7813,
     "clientPort": 7863,
+    "user": "app",
 }
 BEGINS_A_COMMAND = re.compile(r"dkv |[A-Z][a-z]+-Dkv")
 

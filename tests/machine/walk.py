@@ -102,7 +102,7 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     server = f"s{1 + pick(len(stage.state.servers))}"
     known = stage.state.servers[server]
     yield c.ServerLost(server_id=server, uid=known.uid)
-    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at", "last_event")}
+    again = {name: value for name, value in vars(known).items() if name in c.ServerJoined.__dataclass_fields__}
     yield c.ServerJoined(**again)
     yield c.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
     yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
