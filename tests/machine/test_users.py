@@ -121,7 +121,10 @@ def test_the_managers_password_goes_on_when_every_engine_reported_the_step() -> 
             before = stage.engine(archive_id, users=EngineUsers(), secrets="another digest")
             assert stage.steps(server, before) == [SetUsers(f"users {start_id}", start_id, EngineUsers(), secrets)]
             spec = engine_spec(stage.state, me(server), process, stage.state.archives[archive_id])
-            assert spec.secrets == secrets and spec.hash_seed == stage.state.databases[DATABASE].secret_change.hash_seed != ""
+            assert (
+                spec.secrets == secrets
+                and spec.secrets.hash_seed == stage.state.databases[DATABASE].secret_change.hash_seed != ""
+            )
         for archive_id, server in enumerate(("s1", "s2")):
             has = stage.engine(archive_id, users=EngineUsers(), secrets=secrets.digest)
             (step,) = stage.steps(server, has)

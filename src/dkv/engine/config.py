@@ -190,7 +190,7 @@ def _rest(spec: EngineSpec) -> list[str]:
         f"maxmemory {spec.max_memory}",
         *(f"{name} {value}" for name, value in client_limits(spec.max_memory).items()),
         "maxmemory-policy noeviction",
-        f"hash-seed {spec.hash_seed or hash_seed(spec.secrets.used)}",
+        f"hash-seed {spec.secrets.hash_seed or hash_seed(spec.secrets.used)}",
         "io-threads 1",
         "always-show-logo no",
         'logfile ""',

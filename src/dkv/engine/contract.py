@@ -148,6 +148,7 @@ class Secrets:
 
     used: str = field(repr=False)
     other: str = field(default="", repr=False)
+    hash_seed: str = field(default="", repr=False, compare=False)  # 64 hex, of the first one; empty: derived from that in use
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -251,7 +252,6 @@ class EngineSpec:
     users: EngineUsers = EngineUsers()
     tls: bool = False  # with clients, in replication and on the cluster bus
     certificate: TlsFiles | None = None  # has to be there at the launch of one with TLS
-    hash_seed: str = ""  # 64 hex; empty: derived from the secret in use
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         client_port=archive.client_port,
         cluster_port=archive.cluster_port,
         secrets=secrets_of(database),
-        hash_seed=database.secret_change.hash_seed,
         peers=(*(peer(state, a) for a in others), *te_peers(state, database.name)),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
@@ -70,7 +69,6 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         client_port=endpoint.client_port,
         cluster_port=endpoint.cluster_port,
         secrets=secrets_of(database),
-        hash_seed=database.secret_change.hash_seed,
         peers=tuple(peers),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
@@ -83,7 +81,8 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
 
 def secrets_of(database: Database) -> Secrets:
     """The managers' passwords that every engine of a database is to take."""
-    return Secrets(database.secret, database.secret_change.other_secret)
+    change = database.secret_change
+    return Secrets(database.secret, change.other_secret, change.hash_seed)
 
 
 def users_of(state: State, database: str) -> EngineUsers:

@@ -7,6 +7,7 @@ the new one is used. DONE: every engine uses the new one, so the old one is drop
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from dkv.domain.access import RotationPhase
 from dkv.domain.commands import RotateSecret
@@ -34,15 +35,8 @@ def rotate_secret(draft: Draft, command: RotateSecret) -> Refused | None:
         )
     if len(command.secret) < SHORTEST:
         return no("bad_value", "The new secret is too short.", "Let a manager make it.")
-    seed = change.hash_seed or hash_seed_of(database.secret)
-    _move(
-        draft,
-        database,
-        RotationPhase.PREPARED,
-        "a new one was asked for: engines take it beside the old one",
-        command.secret,
-        seed,
-    )
+    seed, why = change.hash_seed or hash_seed_of(database.secret), "a new one was asked for: engines take it beside the old one"
+    _move(draft, database, why, phase=RotationPhase.PREPARED, other_secret=command.secret, hash_seed=seed)
     return None
 
 
@@ -66,12 +60,13 @@ def settle_secret(draft: Draft, name: str) -> None:
     if change.phase is RotationPhase.PREPARED:
         switched = draft.put_database(database, secret=change.other_secret)
         why = "every engine takes both: managers and followers use the new one"
-        _move(draft, switched, RotationPhase.SWITCHED, why, database.secret, change.hash_seed)
+        _move(draft, switched, why, phase=RotationPhase.SWITCHED, other_secret=database.secret)
     else:
-        _move(draft, database, RotationPhase.DONE, "every engine uses the new one: the old one is dropped", "", change.hash_seed)
+        why = "every engine uses the new one: the old one is dropped"
+        _move(draft, database, why, phase=RotationPhase.DONE, other_secret="")
 
 
-def _move(draft: Draft, database: Database, phase: RotationPhase, because: str, other: str, seed: str) -> None:
-    change = evolve(database.secret_change, other_secret=other, phase=phase, at=draft.command.now, hash_seed=seed)
+def _move(draft: Draft, database: Database, because: str, **changes: Any) -> None:
+    change = evolve(database.secret_change, at=draft.command.now, **changes)
     draft.put_database(database, secret_change=change)
     draft.note("database.secret", f"database {database.name}", because, database=database.name)
