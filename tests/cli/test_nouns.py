@@ -485,6 +485,22 @@ def test_check_server_looks_at_its_engines(engine: dict[str, Any], words: str, s
     assert said in output.err
 
 
+@pytest.mark.parametrize(
+    ("days", "code", "words"),
+    [
+        (90, 0, "The certificate of the server server0 is valid for 90 days."),
+        (14, 0, "valid for 14 days"),
+        (13, 1, "The certificate of the server server0 ends in 13 days."),
+        (-1, 1, "The certificate of the server server0 has ended."),
+    ],
+)
+def test_check_server_looks_at_its_certificate(days: int, code: int, words: str, tmp_path: Path) -> None:
+    manager = Dialect({"GET /peers": [{**server("server0", local=True), "certificateDaysLeft": days}]})
+    output = manager.runs(tmp_path, "check server")
+    assert output.code == code and words in output.err and not output.out
+    assert manager.runs(tmp_path, "check servers").code == code
+
+
 # What waits -------------------------------------------------------------------------------------------------------------
 
 
