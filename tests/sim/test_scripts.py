@@ -39,6 +39,19 @@ async def whole(run: ScenarioRun) -> None:
     run.checkers.at_the_end()
 
 
+async def a_client_leaves_before_its_script_begins(run: ScenarioRun) -> None:
+    engine = await busy(run, 2.0)
+    run.world.net.post(CLIENTS, engine, engine.run_script, "second", "1", 60.0, lambda answer: None)
+    await run.until(lambda: bool(engine.inbox))
+    engine.withdrawn.add("second")
+    await whole(run)
+    assert "second" not in engine.data
+
+
+def test_a_script_whose_client_left_before_it_began_is_not_run() -> None:
+    assert ScenarioRun(3).play(a_client_leaves_before_its_script_begins) == []
+
+
 async def a_switchover_is_asked_for(run: ScenarioRun, after: float, seconds: float) -> None:
     engine = await busy(run, seconds)
     await asyncio.sleep(after)

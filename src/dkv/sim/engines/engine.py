@@ -68,6 +68,7 @@ class SimEngine:
         self.start_id, self.node_id, self.group, self.users = spec.start_id, spec.node_id, spec.group, spec.users
         self.disk, self.secrets = disk, spec.secrets
         self.pid, self.alive = pid, True
+        self.withdrawn: set[str] = set()  # keys of scripts whose client left, perhaps before they began
         self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk
         self.stopped_at = net.now()  # the last one
         self.one_value = one_value  # that is what it loads: it says nothing until it is through
@@ -552,7 +553,9 @@ class SimEngine:
     # and its offset does not show it.
 
     def run_script(self, key: str, value: str, seconds: float, answer: Callable[[str], None]) -> None:
-        """One that writes at once and then takes its time."""
+        """One that writes at once and then takes its time; nothing if its client left before it was read."""
+        if key in self.withdrawn:
+            return
         if self.loading or self.deaf or self.busy or self.role != "leader" or self.fenced or self._holds_writes():
             answer("BUSY or not now")
             return

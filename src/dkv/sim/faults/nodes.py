@@ -109,6 +109,7 @@ class NodeFaults(Source):
                 self.struck("long script", f"a script keeps process {engine.start_id} for {seconds:.1f} s")
                 await self._beside_a_script(engine, seconds)
         finally:
+            engine.withdrawn.add(key)
             if engine.script is not None:
                 engine.script_ends(engine.script)
 
