@@ -21,7 +21,7 @@ async def test_a_token_is_made_shown_without_its_secret_taken_and_deleted(world:
         kept = (await world.state()).tokens
         assert tokens.judge_token(made["secret"], kept, world.now) == kept[made["token"]["id"]]
         view = {"id": made["token"]["id"], "name": "dashboard", "role": "viewer", "user": "", "madeBy": made["token"]["madeBy"]}
-        times = {"madeAt": world.now, "expiresAt": world.now + 90 * DAY, "expired": False}
+        times = {"madeAt": world.now, "expiresAt": world.now + 90 * DAY, "expired": False, "lastUsed": None}
         shown = await client.get(TOKENS)
         assert shown.json() == {"tokens": [view | times]}
         state = (await client.get("/api/1/diagnostics/captureDomainState")).text

@@ -15,7 +15,7 @@ from dkv.client import Endpoint, Reply, Request
 from dkv.domain.refusals import CATALOGUE
 from tests.cli.dialect import Dialect, process
 
-LOOKS = ("get", "show", "check", "capture", "log")
+LOOKS = ("get", "show", "check", "capture", "log", "status")
 OWN_WAY_TO_ASK_FIRST = {
     "manager run": "becomes the manager",
     "manager stop": "ends a program, which is no command of the domain",

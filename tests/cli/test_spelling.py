@@ -34,7 +34,6 @@ COMMANDS = [
         ("startdkvstore", ["Start-DkvStore"]),
         ("Get-DkvStoer", ["Get-DkvStore"]),
         ("GET-DKVSTORE", ["Get-DkvStore"]),
-        ("status", []),
         ("top", []),
         ("foo", []),
         ("x", []),
