@@ -70,12 +70,11 @@ class SimEngine:
         self.pid, self.alive = pid, True
         self.withdrawn: set[str] = set()  # keys of scripts whose client left, perhaps before they began
         self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk
-        self.stopped_at = net.now()  # the last one
         self.one_value = one_value  # that is what it loads: it says nothing until it is through
         self.went_on_at = float("-inf")  # last SIGCONT
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.pending: list[asyncio.Future[Any]] = []
-        self.born_at = net.now()
+        self.born_at = self.stopped_at = net.now()  # stopped: the last time
         self.loads = loads  # seconds
         self.data: dict[str, str] = disk.load() if disk else {}
         leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
