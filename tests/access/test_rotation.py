@@ -43,10 +43,11 @@ def test_every_leaf_is_believed_by_every_server_through_all_phases() -> None:
         rotation = states[-1]
         for server in SERVERS:
             assert authority.advance(rotation, SERVERS, NOW) is rotation
-            rotation = authority.report(rotation, server, rotation.phase)
+            rotation = authority.report(rotation, server, rotation.number)
         states.append(authority.advance(rotation, SERVERS, NOW))
     assert [state.phase for state in states] == [Phase.DONE, Phase.PREPARED, Phase.SWITCHED, Phase.DONE]
-    assert states[-1] == authority_of(new.certificate, NOW)
+    rest = authority_of(new.certificate, NOW)
+    assert states[-1] == replace(rest, number=states[0].number + 3, former=old.certificate, key="key")
     for earlier, later in itertools.pairwise(states):  # a server may be one phase behind another
         assert believed(earlier, later) and believed(later, earlier)
     assert not believed(states[0], states[-1])
@@ -55,12 +56,13 @@ def test_every_leaf_is_believed_by_every_server_through_all_phases() -> None:
 def test_a_phase_waits_for_the_servers_that_did_not_report_and_for_no_other() -> None:
     rotation = authority.prepare(authority_of("old"), "new", "key", NOW)
     assert isinstance(rotation, Authority)
-    rotation = authority.report(rotation, "u2", Phase.PREPARED)
+    number = rotation.number
+    rotation = authority.report(rotation, "u2", number)
     assert authority.missing(rotation, SERVERS) == ("u1", "u3")
     assert authority.missing(without(rotation, "u3"), SERVERS) == ("u1",)
-    assert authority.report(rotation, "u1", Phase.SWITCHED) is rotation  # out of date, or early
-    assert authority.report(rotation, "u2", Phase.PREPARED) is rotation
-    rotation = authority.report(rotation, "u1", Phase.PREPARED)
+    assert authority.report(rotation, "u1", number + 1) is rotation  # out of date, or early
+    assert authority.report(rotation, "u2", number) is rotation
+    rotation = authority.report(rotation, "u1", number)
     assert authority.advance(rotation, SERVERS, NOW) is rotation
     assert authority.advance(without(rotation, "u3"), SERVERS, NOW).phase is Phase.SWITCHED
     assert authority.advance(rotation, ("u1", "u2"), NOW).phase is Phase.SWITCHED  # u3 was deleted
@@ -73,4 +75,4 @@ def test_one_change_at_a_time() -> None:
     assert isinstance(refused, Refused) and refused.code == "rotation_running" and "PREPARED" in refused.message
     at_rest = authority_of("old")
     assert authority.missing(at_rest, SERVERS) == () and authority.advance(at_rest, SERVERS, NOW) is at_rest
-    assert authority.report(at_rest, "u1", Phase.DONE) is at_rest and at_rest.trusted == ("old",)
+    assert authority.report(at_rest, "u1", at_rest.number) is at_rest and at_rest.trusted == ("old",)
