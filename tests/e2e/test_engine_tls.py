@@ -69,7 +69,8 @@ def test_views_say_that_engines_speak_tls_and_of_which_program_they_are(domain: 
     assert "with TLS" in shown.err
     checked = domain.do("check", "server", "--check-tls")
     assert checked.out == ""
-    assert re.search(r"The certificates of the engines of server s1 are valid for (89|90) days at least", checked.err)
+    # Of 90 days, made valid 5 minutes ago: the domain keeps whole days, so a moment later there is one less, at least.
+    assert re.search(r"The certificates of the engines of server s1 are valid for 8[89] days at least", checked.err)
 
 
 def test_a_client_needs_tls_and_the_stores_own_authority(domain: Watched) -> None:

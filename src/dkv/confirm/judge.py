@@ -109,9 +109,9 @@ def read_groups(store: Mapping[str, Any]) -> tuple[GroupView, ...]:
 
 
 def read_authorities(store: Mapping[str, Any]) -> str:
-    """The authorities (PEM) of a store whose engines speak TLS; empty where they speak plain."""
-    transport = store["transport"]
-    return str(transport["authorities"]) if transport["tls"] else ""
+    """The authorities (PEM) of a store whose engines speak TLS; empty where they speak plain, as all did before views said so."""
+    transport = store.get("transport") or {}
+    return str(transport["authorities"]) if transport.get("tls") else ""
 
 
 def _group(group: Mapping[str, Any], min_in_sync: int) -> GroupView:
