@@ -116,13 +116,18 @@ async def check_exact(store: EtcdStore, updates: int) -> None:
 # -- answers that are lost ----------------------------------------------------------------------------------------------
 
 
-async def add_without_answer(one: EtcdCluster, kind: type[EtcdStore]) -> tuple[int, int]:
-    """One update whose answer is lost after it was made. Returns what the counter says and the domain's revision."""
-    async with wire(one.members[0].client_port) as between, opened(EtcdAddress((between.endpoint,), prefix="/d/"), kind) as store:
+async def add_without_answer(one: EtcdCluster, kind: type[EtcdStore], prefix: str = "/d/") -> tuple[int, int]:
+    """One update whose answer is lost after it was made, unless it came just before. Returns what the counter says and the
+    domain's revision.
+    """
+    async with (
+        wire(one.members[0].client_port) as between,
+        opened(EtcdAddress((between.endpoint,), prefix=prefix), kind) as store,
+    ):
         await add_surely(store, "before", 1)
         between.deaf = True
         adding = asyncio.ensure_future(add_surely(store, "lost", 1))
-        async with opened(one.address("/d/")) as other:
+        async with opened(one.address(prefix)) as other:
             while (await other.read()).revision < 2:  # it reads the head first: then that answer was lost, and nothing written
                 await asyncio.sleep(0.05)
                 between.deaf = False
@@ -143,20 +148,27 @@ class BelievesTheConflict(EtcdStore):
 
 
 def test_an_update_whose_answer_was_lost_is_made_once(one: EtcdCluster) -> None:
-    play_for(add_without_answer(one, EtcdStore), (2, 2))
+    assert outcomes(one, EtcdStore, 3) == {(2, 2)}
 
 
 def test_without_the_check_for_its_own_token_it_is_made_twice(one: EtcdCluster) -> None:
     """The mutant that the test before this one is there to find."""
-    play_for(add_without_answer(one, BelievesTheConflict), (3, 3))
+    assert (3, 3) in outcomes(one, BelievesTheConflict, 20)
 
 
-def play_for(scene: Awaitable[tuple[int, int]], wanted: tuple[int, int]) -> None:
-    async def bounded() -> None:
+def outcomes(one: EtcdCluster, kind: type[EtcdStore], most: int) -> set[tuple[int, int]]:
+    """Of so many updates whose answer was lost, or of as many as it takes until one is made twice."""
+    seen: set[tuple[int, int]] = set()
+
+    async def bounded(prefix: str) -> tuple[int, int]:
         async with asyncio.timeout(LIMIT):
-            assert await scene == wanted
+            return await add_without_answer(one, kind, prefix)
 
-    asyncio.run(bounded())
+    for number in range(most):
+        seen.add(asyncio.run(bounded(f"/d{number}/")))
+        if (3, 3) in seen:
+            break
+    return seen
 
 
 # -- members that die ---------------------------------------------------------------------------------------------------
@@ -387,7 +399,8 @@ def test_a_large_commit_is_made_whole_or_not_at_all_wherever_its_writer_dies(one
             assert (await anext(views)).revision == 1
             process = await spawn("die_in_parts", place_of(address), str(calls))
             await process.communicate()
-            assert process.returncode == -signal.SIGKILL
+            finished = calls > 4 and process.returncode == 0  # a watcher did the rest, so there were fewer calls to die before
+            assert process.returncode == -signal.SIGKILL or finished
             revision = (await store.read()).revision
             assert revision == (2 if calls >= 4 else 1)
             wanted = {"old"} if revision == 1 else {"new"}
