@@ -176,6 +176,9 @@ def listen(settings: Settings, port: int, flag: str) -> socket.socket:
     """A listening socket of the REST API. Raises ManagerError naming who has the port, and the flag that chooses it."""
     listening = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections inherit it. asyncio sets it itself only where a socket names its protocol, and without it each
+    # answer over TLS waits twice for a delayed acknowledgement, 40 ms each.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listening.bind((settings.bind, port))
         listening.listen(128)

@@ -256,6 +256,8 @@ class HttpTransport:
             )
         connection = socket.create_connection((endpoint.host, endpoint.port), remaining())
         if endpoint.secured:
+            # The request follows the end of the handshake: it must not wait for that to be acknowledged.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self._secured(connection, endpoint)
         return Exchange(connection, remaining), {"Authorization": shown} if shown else {}
 
