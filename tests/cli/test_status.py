@@ -1,4 +1,4 @@
-"""`dkv status` begins with one sentence that says whether all is well, and the worst first if not."""
+"""`dkv status` says that all is well only if nothing waits and no copy is missing; if not, the worst comes first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from dkv.cli.status import answer
+from dkv.cli.status import troubles
 from dkv.wire import schemas
 
 
@@ -15,15 +15,36 @@ def item(store: str | None = None, blocks: bool = False) -> schemas.BlockedItem:
     return cast("schemas.BlockedItem", {**fields, "hint": "", "hintParts": [], "blocksWrites": blocks})
 
 
+def store(name: str, status: str, *instances: tuple[str, bool]) -> schemas.Store:
+    """A store with instances in these states, in sync or not."""
+    shown = [{"state": state, "inSync": in_sync} for state, in_sync in instances]
+    return cast("schemas.Store", {"name": name, "status": status, "instances": shown})
+
+
 @pytest.mark.parametrize(
-    ("waiting", "sentence"),
+    ("waiting", "sentences"),
     [
-        ([], "All is well: 2 servers, 1 store."),
-        ([item()], "1 thing waits: 2 servers, 1 store."),
-        ([item(), item("B"), item("B", blocks=True)], "Some writes of B are not taken. 3 things wait: 2 servers, 1 store."),
-        ([item("C", True), item("B", True)], "Some writes of B, C are not taken. 2 things wait: 2 servers, 1 store."),
+        ([], []),
+        ([item()], ["1 thing waits."]),
+        ([item(), item("B"), item("B", blocks=True)], ["Some writes of B are not taken.", "3 things wait."]),
+        ([item("C", True), item("B", True)], ["Some writes of B, C are not taken.", "2 things wait."]),
     ],
 )
-def test_the_answer_comes_first(waiting: list[schemas.BlockedItem], sentence: str) -> None:
-    domain = cast("schemas.Domain", {"servers": [{}, {}]})
-    assert answer(domain, cast("list[schemas.Store]", [{}]), waiting) == sentence
+def test_what_waits_is_counted_after_the_writes_that_are_not_taken(
+    waiting: list[schemas.BlockedItem], sentences: list[str]
+) -> None:
+    assert troubles([], waiting) == sentences
+
+
+@pytest.mark.parametrize(
+    ("shown", "complete"),
+    [
+        (store("A", "Running", ("Running", True), ("Running", True)), True),
+        (store("A", "Stopped", ("Stopped", False), ("Created", False)), True),
+        (store("A", "NoInstances"), True),
+        (store("A", "Running", ("Running", True), ("Running", False)), False),
+        (store("A", "Partial", ("Running", True), ("Stopped", False)), False),
+    ],
+)
+def test_a_copy_that_is_missing_is_wrong_although_nothing_waits_for_it(shown: schemas.Store, complete: bool) -> None:
+    assert troubles([shown], []) == ([] if complete else ["Copies of A do not run or are not in sync."])

@@ -95,7 +95,7 @@ VERBS = (
     Cmdlet("logout", "Forgets the credentials that login kept.", "login:logout", alone=True),
     Cmdlet(
         "status",
-        "Shows the whole domain on one screen; the exit code is 0 only if nothing waits.",
+        "Shows the whole domain on one screen; the exit code is 0 only if nothing waits and every copy is in sync.",
         "status:status",
         (MANAGERS, OUTPUT),
     ),

@@ -20,30 +20,45 @@ def status(session: Session, bound: Bound) -> int:
     """The answer, servers, stores with their groups, operations under way, and what waits."""
     client, screen = native(session, bound), session.screen
     domain, stores, waiting = client.domain(), client.stores(), client.waiting()
-    sentence = answer(domain, stores, waiting)
-    if screen.as_json:
-        screen.data({"ok": not waiting, "answer": sentence, "domain": domain, "stores": stores, "waiting": waiting})
-    else:
-        for line in _lines(screen, sentence, domain, stores, waiting):
-            screen.line(line)
-    return FAILED if waiting else DONE
-
-
-def answer(domain: schemas.Domain, stores: Sequence[schemas.Store], waiting: Sequence[schemas.BlockedItem]) -> str:
-    """One sentence: whether all is well, and if not, the worst first: writes that are not taken, then how much waits."""
+    wrong = troubles(stores, waiting)
     extent = f"{_count(len(domain['servers']), 'server')}, {_count(len(stores), 'store')}"
-    if not waiting:
-        return f"All is well: {extent}."
-    refusing = sorted({item["store"] for item in waiting if item["blocksWrites"] and item["store"]})
-    verb = "waits" if len(waiting) == 1 else "wait"
-    sentence = f"{_count(len(waiting), 'thing')} {verb}: {extent}."
-    return f"Some writes of {', '.join(refusing)} are not taken. {sentence}" if refusing else sentence
+    answer = f"{' '.join(wrong) or 'All is well.'} {extent}."
+    if screen.as_json:
+        screen.data({"ok": not wrong, "answer": answer, "domain": domain, "stores": stores, "waiting": waiting})
+    else:
+        for line in _lines(screen, answer, domain, stores, waiting):
+            screen.line(line)
+    return FAILED if wrong else DONE
+
+
+def troubles(stores: Sequence[schemas.Store], waiting: Sequence[schemas.BlockedItem]) -> list[str]:
+    """Sentences that say what is wrong, the worst first; none when all is well."""
+    return [*_refusing(waiting), *_incomplete(stores), *_waits(waiting)]
+
+
+def _refusing(waiting: Sequence[schemas.BlockedItem]) -> list[str]:
+    names = sorted({item["store"] for item in waiting if item["blocksWrites"] and item["store"]})
+    return [f"Some writes of {', '.join(names)} are not taken."] if names else []
+
+
+def _incomplete(stores: Sequence[schemas.Store]) -> list[str]:
+    """A copy that an operator stopped, or that is not in sync yet, waits for nothing; but the next failure may cost more."""
+    names = [store["name"] for store in stores if store["status"] == "Partial" or _is_copying(store)]
+    return [f"Copies of {', '.join(names)} do not run or are not in sync."] if names else []
+
+
+def _is_copying(store: schemas.Store) -> bool:
+    return any(instance["state"] == "Running" and not instance["inSync"] for instance in store["instances"])
+
+
+def _waits(waiting: Sequence[schemas.BlockedItem]) -> list[str]:
+    return [f"{_count(len(waiting), 'thing')} {'waits' if len(waiting) == 1 else 'wait'}."] if waiting else []
 
 
 def _lines(
-    screen: Screen, sentence: str, domain: schemas.Domain, stores: Sequence[schemas.Store], waiting: Sequence[schemas.BlockedItem]
+    screen: Screen, answer: str, domain: schemas.Domain, stores: Sequence[schemas.Store], waiting: Sequence[schemas.BlockedItem]
 ) -> Iterator[str]:
-    yield sentence
+    yield answer
     yield ""
     yield from table([_server(server) for server in domain["servers"]])
     for store in stores:
@@ -64,8 +79,10 @@ def _server(server: schemas.Server) -> tuple[str, ...]:
 def _store(store: schemas.Store) -> str:
     instances, running, _ = counts(store)
     text = f"store {store['name']}  {store['status']}, {running} of {_count(instances, 'instance')} running"
-    losable = [group["canLoseForConfirmed"] for group in store["groups"] if group["open"]]
-    return f"{text}, can lose {_count(min(losable) or 'no', 'more server')}" if losable else text
+    if not store["groups"] or not all(group["open"] for group in store["groups"]):
+        return text
+    losable = min(group["canLoseForConfirmed"] for group in store["groups"])
+    return f"{text}, can lose {_count(losable or 'no', 'more server')}"
 
 
 def _group(group: schemas.Group) -> tuple[str, ...]:
