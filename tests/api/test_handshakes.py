@@ -15,6 +15,7 @@ import pytest
 
 from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.listening import Limits, Secured, Server
+from tests.api.test_connections import closed
 from tests.api.world import World
 from tests.tls import Place, client
 
@@ -88,16 +89,6 @@ def play(tmp_path: Path, scenario: Callable[[Served], Awaitable[None]], within: 
     asyncio.run(run())
 
 
-def is_closed(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return connection.recv(65_536) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-
-
 async def until(what: str, holds: Callable[[], bool], within: float = 30.0) -> None:
     ends = time.monotonic() + within
     while not holds():
@@ -116,7 +107,7 @@ def test_500_half_open_handshakes_keep_nobody_waiting(tmp_path: Path, limits: Li
                 await asyncio.sleep(0)
         await manager.is_prompt()
         await manager.is_prompt("127.0.0.1")
-        assert sum(not is_closed(half) for half in manager.kept) <= limits.each
+        assert sum(not closed(half) for half in manager.kept) <= limits.each
 
     play(tmp_path, scenario, limits)
 
@@ -131,7 +122,7 @@ def test_a_handshake_has_an_end_however_slow_its_bytes_come(tmp_path: Path, monk
             with contextlib.suppress(OSError):
                 slow.sendall(hello[byte : byte + 1])
             await asyncio.sleep(0.02)
-        await until("both are closed", lambda: is_closed(silent) and is_closed(slow))
+        await until("both are closed", lambda: closed(silent) and closed(slow))
         assert {peer for peer, why in manager.failures if "longer than" in why} == {"127.0.0.1", "127.0.0.2"}
         await manager.is_prompt()
 
