@@ -18,7 +18,7 @@ from dkv.access.certificates import Owner, reachable
 from dkv.access.crypto import Malformed
 from dkv.api.bodies import Body
 from dkv.api.context import Context, Manager, Signing
-from dkv.api.dependencies import Actor, Key, accepted, database_of
+from dkv.api.dependencies import Key, accepted, database_of
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import authority as rotation
@@ -114,24 +114,22 @@ def _authority_view(state: State, owner: Owner, now: int) -> schemas.Authority:
 
 
 @router.post("/ca/rotation", status_code=202)
-async def rotate(body: RotationBody, context: Context, signing: Signs, key: Key, actor: Actor) -> schemas.Authority:
+async def rotate(body: RotationBody, context: Context, signing: Signs, key: Key) -> schemas.Authority:
     """Change the authority while everything runs; the servers follow by themselves."""
-    return await _rotate(context, _rotation(context.state, Owner(context.state.uid), signing, body, actor), key)
+    return await _rotate(context, _rotation(context.state, Owner(context.state.uid), signing, body), key)
 
 
 @router.post("/stores/{name}/ca/rotation", status_code=202)
-async def rotate_engine_authority(
-    name: str, body: RotationBody, context: Context, signing: Signs, key: Key, actor: Actor
-) -> schemas.Authority:
+async def rotate_engine_authority(name: str, body: RotationBody, context: Context, signing: Signs, key: Key) -> schemas.Authority:
     """Change the authority of a store's engines while they run; their managers give them new certificates."""
-    return await _rotate(context, _rotation(context.state, owner_of(context.state, name), signing, body, actor), key)
+    return await _rotate(context, _rotation(context.state, owner_of(context.state, name), signing, body), key)
 
 
-def _rotation(state: State, owner: Owner, signing: Signing, body: RotationBody, actor: str) -> RotateAuthority:
+def _rotation(state: State, owner: Owner, signing: Signing, body: RotationBody) -> RotateAuthority:
     name = owner.database or MANAGERS
     authority_of(state, name)
     made = signing.certificates.new_authority(owner, name)
-    return RotateAuthority(actor=actor, owner=name, certificate=made.certificate, key=made.key, without=tuple(body.without))
+    return RotateAuthority(owner=name, certificate=made.certificate, key=made.key, without=tuple(body.without))
 
 
 async def _rotate(context: Context, command: RotateAuthority, key: Key) -> schemas.Authority:
@@ -151,17 +149,12 @@ async def get_join_tokens(context: Context) -> schemas.JoinTokens:
 
 
 @router.post("/join-tokens", status_code=201)
-async def create_join_token(body: JoinTokenBody, context: Context, key: Key, actor: Actor) -> schemas.JoinTokenMade:
+async def create_join_token(body: JoinTokenBody, context: Context, key: Key) -> schemas.JoinTokenMade:
     """Make a join token. Repeated with one Idempotency-Key it is refused, because nobody has the secret any more."""
     manager = context.manager
     made = join_tokens.new_join_token(authority_of(context.state).current, secrets.token_bytes(RANDOM_BYTES))
     command = CreateJoinToken(
-        actor=actor,
-        token_id=made.token_id,
-        hashed_secret=join_tokens.hashed(made.secret),
-        pin=made.pin,
-        uses=body.uses,
-        lasts=body.lasts,
+        token_id=made.token_id, hashed_secret=join_tokens.hashed(made.secret), pin=made.pin, uses=body.uses, lasts=body.lasts
     )
     decision = accepted(await manager.submitter.submit(command, key))
     if decision.answer.get("token") != made.token_id:
@@ -175,9 +168,9 @@ async def create_join_token(body: JoinTokenBody, context: Context, key: Key, act
 
 
 @router.delete("/join-tokens/{token_id}")
-async def delete_join_token(token_id: str, manager: Manager, key: Key, actor: Actor) -> schemas.TokenDeleted:
+async def delete_join_token(token_id: str, manager: Manager, key: Key) -> schemas.TokenDeleted:
     """Have no manager take a join token any more."""
-    accepted(await manager.submitter.submit(DeleteJoinToken(actor=actor, token_id=token_id), key))
+    accepted(await manager.submitter.submit(DeleteJoinToken(token_id=token_id), key))
     return {"result": "Deleted", "id": token_id}
 
 
@@ -207,7 +200,6 @@ async def join(body: JoinBody, context: Context, signing: Signs) -> schemas.Admi
         message = f"The certificate request cannot be used: {error}."
         raise refuse("bad_certificate", message, "Let dkv manager run --peer make it.") from error
     command = AdmitServer(
-        actor=f"join token {body.token[:16]}",
         token_id=body.token,
         hashed_secret=join_tokens.hashed(body.secret),
         pin=fingerprint(authority.current),

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dkv.api.bodies import Body
 from dkv.api.context import Context, Manager, ManagerContext
-from dkv.api.dependencies import Actor, Key, accepted, database_of
+from dkv.api.dependencies import Key, accepted, database_of
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.control.submit import RequestKey
@@ -63,10 +63,9 @@ async def get_users(name: str, context: Context) -> schemas.DatabaseUsers:
 
 
 @router.post("/users", status_code=201)
-async def create_user(name: str, body: DatabaseUserBody, manager: Manager, key: Key, actor: Actor) -> schemas.DatabaseUserChanged:
+async def create_user(name: str, body: DatabaseUserBody, manager: Manager, key: Key) -> schemas.DatabaseUserChanged:
     """Make a user whom all engines of the store let in, those that start later too."""
     command = CreateDatabaseUser(
-        actor=actor,
         database=name,
         name=body.name,
         hashed_password=hashed(body.password),
@@ -78,38 +77,36 @@ async def create_user(name: str, body: DatabaseUserBody, manager: Manager, key: 
 
 
 @router.post("/users/{user}/passwords")
-async def add_password(
-    name: str, user: str, body: PasswordBody, manager: Manager, key: Key, actor: Actor
-) -> schemas.DatabaseUserChanged:
+async def add_password(name: str, user: str, body: PasswordBody, manager: Manager, key: Key) -> schemas.DatabaseUserChanged:
     """Give a user a new password, which is taken beside the old one."""
-    command = AddUserPassword(actor=actor, database=name, name=user, hashed_password=hashed(body.password))
+    command = AddUserPassword(database=name, name=user, hashed_password=hashed(body.password))
     return await _changed(manager, name, user, command, key)
 
 
 @router.delete("/users/{user}/passwords")
-async def drop_password(name: str, user: str, manager: Manager, key: Key, actor: Actor) -> schemas.DatabaseUserChanged:
+async def drop_password(name: str, user: str, manager: Manager, key: Key) -> schemas.DatabaseUserChanged:
     """Take the newest password of a user only. Connections that the old one opened stay."""
-    return await _changed(manager, name, user, DropUserPassword(actor=actor, database=name, name=user), key)
+    return await _changed(manager, name, user, DropUserPassword(database=name, name=user), key)
 
 
 @router.delete("/users/{user}")
-async def delete_user(name: str, user: str, manager: Manager, key: Key, actor: Actor) -> schemas.DatabaseUserDeleted:
+async def delete_user(name: str, user: str, manager: Manager, key: Key) -> schemas.DatabaseUserDeleted:
     """Let a user in no more, and end its connections."""
-    accepted(await manager.submitter.submit(DeleteDatabaseUser(actor=actor, database=name, name=user), key))
+    accepted(await manager.submitter.submit(DeleteDatabaseUser(database=name, name=user), key))
     return {"result": "Deleted", "name": user}
 
 
 @router.post("/access")
-async def set_access(name: str, body: AccessBody, manager: Manager, key: Key, actor: Actor) -> schemas.AccessSet:
+async def set_access(name: str, body: AccessBody, manager: Manager, key: Key) -> schemas.AccessSet:
     """Have the engines of a store let in every client, or its users only."""
-    accepted(await manager.submitter.submit(SetDatabaseAccess(actor=actor, database=name, open=body.open), key))
+    accepted(await manager.submitter.submit(SetDatabaseAccess(database=name, open=body.open), key))
     return {"result": "Set", "open": body.open}
 
 
 @router.post("/secret")
-async def rotate_secret(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.SecretRotating:
+async def rotate_secret(name: str, manager: Manager, key: Key) -> schemas.SecretRotating:
     """Change the managers' own password on the engines of a store, while everything runs; its view says what it waits for."""
-    done = accepted(await manager.submitter.submit(RotateSecret(actor=actor, database=name, secret=manager.new_id()), key))
+    done = accepted(await manager.submitter.submit(RotateSecret(database=name, secret=manager.new_id()), key))
     return {"result": "Rotating", "phase": done.state.databases[name].secret_change.phase.value}
 
 

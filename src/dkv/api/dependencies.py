@@ -38,7 +38,7 @@ async def idempotency_key(
 
 
 def actor_of(request: Request) -> str:
-    """Who asked, for the log of a manager."""
+    """Who asked, for the log of a manager and for one that an order is passed on to. Commands get theirs in origin.py."""
     return origin_of(request.scope, "").actor
 
 

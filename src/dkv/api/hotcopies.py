@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkv.api.bodies import HotCopyBody
 from dkv.api.context import Context, ManagerContext
-from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated
+from dkv.api.dependencies import Key, accepted, database_of, instance_of, repeated
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.api.waiting import MANAGER_WITHIN, until
@@ -19,7 +19,7 @@ router = Router(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"]
 
 
 @router.post("", status_code=202)
-async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: Key, actor: Actor) -> schemas.HotCopy:
+async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: Key) -> schemas.HotCopy:
     """Copy instances of a running store, all at one moment; answers when the directories were looked at, which is soon, or
     refuses; the copy is made meanwhile.
 
@@ -33,7 +33,6 @@ async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: 
         for target in body.targets
     )
     command = RequestHotCopy(
-        actor=actor,
         database=name,
         targets=targets,
         default_path=body.default_path,
@@ -61,10 +60,10 @@ async def get_hot_copy(name: str, copy_id: int, context: Context) -> schemas.Hot
 
 
 @router.delete("/{copy_id}", status_code=202)
-async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key, actor: Actor) -> schemas.HotCopy:
+async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key) -> schemas.HotCopy:
     """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
     _copy_of(context.state, name, copy_id)
-    done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=copy_id), key)
+    done = await context.manager.submitter.submit(CancelHotCopy(copy_id=copy_id), key)
     if isinstance(done, Accepted) or done.code != "copy_ended":
         accepted(done)
     return await _now(context.manager, name, copy_id)

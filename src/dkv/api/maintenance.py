@@ -7,7 +7,7 @@ from typing import Any
 
 from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted, database_of
+from dkv.api.dependencies import Key, accepted, database_of
 from dkv.api.routing import Router
 from dkv.domain.commands import RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
 from dkv.wire import schemas
@@ -16,38 +16,38 @@ router = Router(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
 
 
 @router.post("/switchover", status_code=202)
-async def switchover(name: str, body: SwitchoverBody, context: Context, key: Key, actor: Actor) -> schemas.Asked:
+async def switchover(name: str, body: SwitchoverBody, context: Context, key: Key) -> schemas.Asked:
     """Ask that groups are handed over: the named one, that of the target, or all. Returns at once; each group's
     `switchover` is null again when it is done or given up."""
     database_of(context.state, name)
-    command = Switchover(actor=actor, database=name, group=body.group, to=body.to_start_id)
+    command = Switchover(database=name, group=body.group, to=body.to_start_id)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
     return {"result": "Asked", "groups": answer.get("groups", [])}
 
 
 @router.post("/restart", status_code=202)
-async def restart(name: str, body: RestartBody, context: Context, key: Key, actor: Actor) -> schemas.Restarting:
+async def restart(name: str, body: RestartBody, context: Context, key: Key) -> schemas.Restarting:
     """Begin to restart every process: with `rolling` one after the other while the store serves, else all at once.
     Returns at once; the store's `restart` shows how far it is and is null again when it has ended."""
     database_of(context.state, name)
-    command = RestartDatabase(actor=actor, name=name, rolling=body.rolling, force=body.force)
+    command = RestartDatabase(name=name, rolling=body.rolling, force=body.force)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
     return {"result": "Restarting", "processes": answer.get("processes")}
 
 
 @router.delete("/restart")
-async def stop_restart(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.RestartStopped:
+async def stop_restart(name: str, manager: Manager, key: Key) -> schemas.RestartStopped:
     """End a restart where it stands."""
-    accepted(await manager.submitter.submit(StopRestart(actor=actor, name=name), key))
+    accepted(await manager.submitter.submit(StopRestart(name=name), key))
     return {"result": "Stopped"}
 
 
 @router.post("/options")
-async def set_options(name: str, body: OptionsBody, context: Context, key: Key, actor: Actor) -> schemas.OptionsSet:
+async def set_options(name: str, body: OptionsBody, context: Context, key: Key) -> schemas.OptionsSet:
     """Change options while the store runs. `effects` says of each what comes of it, and which need a restart; the store's
     `options` lists the processes that lack one."""
     database_of(context.state, name)
     pairs = tuple(sorted(body.options.items()))
-    command = SetDatabaseOptions(actor=actor, name=name, options=pairs, replace_all=body.replace_all)
+    command = SetDatabaseOptions(name=name, options=pairs, replace_all=body.replace_all)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
     return {"result": "Set", "effects": answer.get("effects", [])}

@@ -10,7 +10,7 @@ from fastapi import Query, Request
 from dkv.address import is_loopback
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated
+from dkv.api.dependencies import Key, accepted, database_of, repeated
 from dkv.api.origin import CALLER
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
@@ -36,7 +36,7 @@ async def leader_bound(
 
 
 @router.post(LEADER, status_code=202)
-async def enforce_leader(name: str, group: str, body: LeaderBody, context: Context, key: Key, actor: Actor) -> schemas.Enforced:
+async def enforce_leader(name: str, group: str, body: LeaderBody, context: Context, key: Key) -> schemas.Enforced:
     """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
 
     Answers with the bound as it was before. The group keeps a record of it for ever.
@@ -45,12 +45,7 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, context: Conte
     bound: Any = done.answer["bound"] if done else _bound(context.state, name, group, body.archive_id)
     if done is None:
         command = EnforceLeader(
-            actor=actor,
-            database=name,
-            group=group,
-            archive_id=body.archive_id,
-            allow_data_loss=body.allow_data_loss,
-            reason=body.reason,
+            database=name, group=group, archive_id=body.archive_id, allow_data_loss=body.allow_data_loss, reason=body.reason
         )
         bound_key = (
             replace(key, beside={"bound": bound}) if key else None

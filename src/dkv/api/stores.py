@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv.api.bodies import InstancesBody, StoreBody
 from dkv.api.context import Context, Manager, ManagerContext, RequestContext
-from dkv.api.dependencies import Actor, Judged, Key, accepted, database_of, instance_of, repeated, store_json, store_now
+from dkv.api.dependencies import Judged, Key, accepted, database_of, instance_of, repeated, store_json, store_now
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
@@ -40,9 +40,7 @@ async def get_store(name: str, context: Context, judged: Judged) -> schemas.Stor
 
 
 @router.post("", status_code=201, response_model=schemas.Store, responses={200: {"model": schemas.Store | schemas.StoreChecked}})
-async def create_store(
-    body: StoreBody, context: Context, key: Key, actor: Actor, judged: Judged, check: bool = False
-) -> Response:
+async def create_store(body: StoreBody, context: Context, key: Key, judged: Judged, check: bool = False) -> Response:
     """Create a store with all its instances, none of them started. 200 if the same store was there already. Where there is access
     control its engines let in its users only, unless `open` is said.
 
@@ -51,7 +49,7 @@ async def create_store(
     done = None if check else await repeated(context.manager, key)
     if done is None:
         state = context.state
-        command = create_command(context.manager, state, body, actor, is_open=body.open or context.manager.opens_stores)
+        command = create_command(context.manager, state, body, is_open=body.open or context.manager.opens_stores)
         if check:
             return await _check(context.manager, state, command)
         await check_directories(context.manager, command.archives)
@@ -70,12 +68,12 @@ async def _check(manager: ManagerContext, state: State, command: CreateDatabase)
 
 
 @router.delete("/{name}")
-async def delete_store(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.StoreRemoved:
+async def delete_store(name: str, manager: Manager, key: Key) -> schemas.StoreRemoved:
     """Delete a stopped store with its archives; their directories are renamed, never removed.
 
     Answers when the managers that are there have renamed them, so that the name may be used again at once.
     """
-    accepted(await manager.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
+    accepted(await manager.submitter.submit(DeleteDatabase(name=name, purge=True), key))
     await _retired(manager, name)
     return {"name": name, "result": "Removed"}
 
@@ -91,9 +89,9 @@ async def _retired(manager: ManagerContext, name: str) -> None:
 
 
 @router.post("/{name}/stop", status_code=202)
-async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> schemas.StoreStopping:
+async def stop_store(name: str, manager: Manager, key: Key, force: bool = False) -> schemas.StoreStopping:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
-    accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
+    accepted(await manager.submitter.submit(ShutdownDatabase(name=name, force=force), key))
     return {"name": name, "result": "Stopping"}
 
 
@@ -101,13 +99,11 @@ async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force:
 
 
 @router.post("/{name}/instances", status_code=201)
-async def add_instances(
-    name: str, body: InstancesBody, context: Context, key: Key, actor: Actor, judged: Judged
-) -> schemas.Store:
+async def add_instances(name: str, body: InstancesBody, context: Context, key: Key, judged: Judged) -> schemas.Store:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
     if await repeated(context.manager, key) is None:
         state = context.state
-        command = add_command(context.manager, state, name, body, actor)
+        command = add_command(context.manager, state, name, body)
         database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
         await check_directories(context.manager, command.archives)
         check_sockets(context.manager, state, name, command.archives)
@@ -116,22 +112,22 @@ async def add_instances(
 
 
 @router.delete("/{name}/instances/{instance}")
-async def remove_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> schemas.InstanceRemoved:
+async def remove_instance(name: str, instance: str, context: Context, key: Key) -> schemas.InstanceRemoved:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
     if await repeated(context.manager, key) is None:
         archive = instance_of(context.state, name, instance)
-        accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive.archive_id), key))
+        accepted(await context.manager.submitter.submit(DeleteArchive(archive_id=archive.archive_id), key))
     return {"instanceName": instance, "result": "Removed"}
 
 
 @router.post("/{name}/instances/{instance}/start", status_code=202)
-async def start_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> schemas.InstanceStarted:
+async def start_instance(name: str, instance: str, context: Context, key: Key) -> schemas.InstanceStarted:
     """Request an instance's process. Returns at once; the store's view shows how far it is."""
     result: Literal["Started", "Already running"] = "Started"
     done: Accepted | Refused | None = await repeated(context.manager, key)
     if done is None:
         archive = instance_of(context.state, name, instance)
-        command = StartProcess(actor=actor, database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
+        command = StartProcess(database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
         done = await context.manager.submitter.submit(command, key)
     if isinstance(done, Accepted):
         start_id: Any = done.answer.get("startId")
@@ -151,25 +147,21 @@ def _running(view: View, archive: Archive) -> int | None:
 
 
 @router.post("/{name}/instances/{instance}/stop", status_code=202)
-async def stop_instance(
-    name: str, instance: str, context: Context, key: Key, actor: Actor, force: bool = False
-) -> schemas.InstanceStopped:
+async def stop_instance(name: str, instance: str, context: Context, key: Key, force: bool = False) -> schemas.InstanceStopped:
     """Stop an instance gracefully, handing its lead over; with `force` at once, without any check."""
-    stopping = await repeated(context.manager, key) is not None or await _stop(
-        context, name, instance, force, actor=actor, key=key
-    )
+    stopping = await repeated(context.manager, key) is not None or await _stop(context, name, instance, force, key=key)
     result: Literal["Stopping", "Already stopped"] = "Stopping" if stopping else "Already stopped"
     return {"instanceName": instance, "result": result}
 
 
-async def _stop(context: RequestContext, name: str, instance: str, force: bool, *, actor: str, key: RequestKey | None) -> bool:
+async def _stop(context: RequestContext, name: str, instance: str, force: bool, *, key: RequestKey | None) -> bool:
     """Whether there was a process to stop. It may be replaced by its successor meanwhile, which is then the one to stop."""
     archive = instance_of(context.state, name, instance)
     for _ in range(STOP_TRIES):
         process = (await context.manager.submitter.view()).state.process_on(archive.archive_id)
         if process is None:
             return False
-        command = ShutdownProcess(actor=actor, start_id=process.start_id, kill=force, force=force)
+        command = ShutdownProcess(start_id=process.start_id, kill=force, force=force)
         done = await context.manager.submitter.submit(command, key)
         if isinstance(done, Accepted) or done.code == "already_stopping":
             return True

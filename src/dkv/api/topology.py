@@ -22,12 +22,11 @@ from dkv.hints import Hint, action, hint
 FREE_BASES_TRIED = 200
 
 
-def create_command(manager: ManagerContext, state: State, body: StoreBody, actor: str, *, is_open: bool) -> CreateDatabase:
+def create_command(manager: ManagerContext, state: State, body: StoreBody, *, is_open: bool) -> CreateDatabase:
     """The command that makes the store of this body. Raises Refusal for a server the domain does not know."""
     uid = manager.new_id()
     only = body.groups[0].name if len(body.groups) == 1 else "" if body.groups else UNPARTITIONED
     return CreateDatabase(
-        actor=actor,
         name=body.name,
         uid=uid,
         secret=manager.new_id(),
@@ -53,10 +52,10 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, actor
     )
 
 
-def add_command(manager: ManagerContext, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
+def add_command(manager: ManagerContext, state: State, store: str, body: InstancesBody) -> CreateArchives:
     """The command that adds these instances; one that names no server goes to the manager that was asked."""
     archives = _archives(state, body.instances, "", manager.server_id)
-    return CreateArchives(actor=actor, database=store, archives=archives)
+    return CreateArchives(database=store, archives=archives)
 
 
 def _archives(state: State, bodies: Sequence[InstanceBody], group: str, server: str) -> tuple[NewArchive, ...]:

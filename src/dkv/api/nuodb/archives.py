@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
-from dkv.api.dependencies import Actor, Key, accepted, repeated
+from dkv.api.dependencies import Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
 from dkv.api.nuodb.dependencies import archive_of, not_supported
@@ -72,13 +72,13 @@ async def get_archive(archive_id: int, context: Context, removed: bool = False) 
 
 
 @router.post("")
-async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> schemas.Archive:
+async def create_archive(body: ArchiveBody, manager: Manager, key: Key) -> schemas.Archive:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
     done = await repeated(manager, key)
     if done is None:
         await check_directories(manager, (new,))
-        command = CreateArchives(actor=actor, database=body.db_name, archives=(new,))
+        command = CreateArchives(database=body.db_name, archives=(new,))
         done = accepted(await manager.submitter.submit(command, key))
     made: Any = done.answer["archiveIds"]
     if body.restored:
@@ -87,27 +87,20 @@ async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: A
 
 
 @router.put("/{archive_id}")
-async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> schemas.Archive:
+async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: Key) -> schemas.Archive:
     """Take a removed archive back under its id; one that is in use is answered as it is."""
     command = BringBackArchive(
-        actor=actor,
-        archive_id=archive_id,
-        database=body.db_name,
-        server_id=body.host or "",
-        path=_path(body),
-        restored=body.restored,
+        archive_id=archive_id, database=body.db_name, server_id=body.host or "", path=_path(body), restored=body.restored
     )
     done = accepted(await manager.submitter.submit(command, key))
     return _shown(done.state, archive_id)
 
 
 @router.delete("/{archive_id}")
-async def delete_archive(
-    archive_id: int, context: Context, key: Key, actor: Actor, purge: bool = False
-) -> schemas.Archive | schemas.Nothing:
+async def delete_archive(archive_id: int, context: Context, key: Key, purge: bool = False) -> schemas.Archive | schemas.Nothing:
     """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
     before = context.state
-    done = accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
+    done = accepted(await context.manager.submitter.submit(DeleteArchive(archive_id=archive_id, purge=purge), key))
     if purge:
         await _retired(context.manager, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)

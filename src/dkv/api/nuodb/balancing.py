@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key
+from dkv.api.dependencies import Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of
 from dkv.api.nuodb.pagination import LISTED, page
@@ -34,25 +34,25 @@ async def get_policies(request: Request, context: Context) -> schemas.Page[schem
 
 
 @router.post("/loadBalancerPolicy/{name}")
-async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, actor: Actor) -> schemas.Policy:
+async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key) -> schemas.Policy:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
         raise refuse("bad_value", f"The body names {body.policy_name!r}, the address {name!r}.", "Name one.")
     must(records.unfit_name("Policy", name))
     _query("lbQuery", body.lb_query)
-    await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
+    await rewrite(manager, PutRecord(kind=POLICY, key=name), lambda state, old: body.lb_query, key)
     return {"policyName": name, "lbQuery": body.lb_query}
 
 
 @router.delete("/loadBalancerPolicy/{name}")
-async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def delete_policy(name: str, manager: Manager, key: Key) -> schemas.Nothing:
     """A policy goes."""
 
     def change(state: State, old: Any) -> None:
         if old is None:
             raise Refusal(records.unknown_record(state, POLICY, name))
 
-    await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
+    await rewrite(manager, PutRecord(kind=POLICY, key=name), change, key)
     return {}
 
 
@@ -70,12 +70,7 @@ def _shown(key: str, value: dict[str, Any]) -> Any:
 
 @router.post("/loadBalancerConfig")
 async def set_config(
-    body: BalancingBody,
-    manager: Manager,
-    key: Key,
-    actor: Actor,
-    unregisterDefaultLbQuery: bool = False,
-    unregisterPrefilter: bool = False,
+    body: BalancingBody, manager: Manager, key: Key, unregisterDefaultLbQuery: bool = False, unregisterPrefilter: bool = False
 ) -> schemas.Nothing:
     """Set or unregister a default and a prefilter; what is not named stays."""
     if bool(body.is_global) == (body.db_name is not None):
@@ -93,7 +88,7 @@ async def set_config(
         return {**fields, **new} or None
 
     where = GLOBAL if body.db_name is None else f"database/{body.db_name}"
-    await rewrite(manager, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)
+    await rewrite(manager, PutRecord(kind=CONFIG, key=where), change, key)
     return {}
 
 

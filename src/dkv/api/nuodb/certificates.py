@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key
+from dkv.api.dependencies import Key
 from dkv.api.nuodb import schemas, x509
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import CertificateBody
@@ -41,7 +41,6 @@ async def change_certificates(
     body: CertificateBody,
     manager: Manager,
     key: Key,
-    actor: Actor,
     remove: bool = False,
     waitFullyReplicatedSec: Annotated[float, Query(ge=0)] = 0,
 ) -> schemas.Nothing:
@@ -55,7 +54,7 @@ async def change_certificates(
         return new
 
     must(records.unfit_name("Alias", body.alias))
-    await rewrite(manager, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
+    await rewrite(manager, PutRecord(kind=KIND, key=body.alias), change, key)
     return {}
 
 

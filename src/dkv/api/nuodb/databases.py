@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.database_users import hashed
-from dkv.api.dependencies import Actor, Judged, Key, accepted, repeated
+from dkv.api.dependencies import Judged, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
 from dkv.api.nuodb.dependencies import database_of, external, lease_ages, not_supported, pairs
@@ -43,11 +43,11 @@ async def get_database(name: str, context: Context, judged: Judged, maskPassword
 
 @router.put("/{name}")
 async def create_database(
-    name: str, body: DatabaseBody, context: Context, key: Key, actor: Actor, judged: Judged, mayExist: bool = False
+    name: str, body: DatabaseBody, context: Context, key: Key, judged: Judged, mayExist: bool = False
 ) -> schemas.StartPlan:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
     if await repeated(context.manager, key):
-        await _place(context.manager, name, body, actor, again=True)
+        await _place(context.manager, name, body, again=True)
         return await _planned(context.manager, name, body.te_hosts, reusable=False)
     state = context.state
     _check(state, body)
@@ -55,7 +55,6 @@ async def create_database(
     if not (mayExist and known and known.state is not DatabaseState.TOMBSTONE):
         password = body.database_dba_password or ""
         command = CreateDatabase(
-            actor=actor,
             name=name,
             uid=context.manager.new_id(),
             secret=context.manager.new_id(),
@@ -69,7 +68,7 @@ async def create_database(
         done = accepted(await context.manager.submitter.submit(command, key))
         if not done.answer.get("created", True) and not mayExist:
             raise refuse("database_exists", f"The database {name} exists already.", "Start it with start database.")
-        await _place(context.manager, name, body, actor)
+        await _place(context.manager, name, body)
     return await _planned(context.manager, name, body.te_hosts, reusable=False)
 
 
@@ -86,7 +85,7 @@ def _check(state: State, body: DatabaseBody) -> None:
             raise refuse("bad_value", f"There is no region {region}.", "show regions lists them.")
 
 
-async def _place(manager: ManagerContext, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
+async def _place(manager: ManagerContext, name: str, body: DatabaseBody, again: bool = False) -> None:
     """Write down which region the database's servers are in, if it was given; `again` only if nothing is written yet,
     because the first request did not get so far."""
     if not body.host_assignments and not body.default_region_id:
@@ -96,7 +95,7 @@ async def _place(manager: ManagerContext, name: str, body: DatabaseBody, actor: 
     if again and (value_of(state, "database_regions", name) or {}).get("uid") == uid:
         return
     text = json.dumps({"uid": uid, "default": body.default_region_id or 0, "servers": body.host_assignments or {}})
-    accepted(await manager.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
+    accepted(await manager.submitter.submit(PutRecord(kind="database_regions", key=name, value=text)))
 
 
 @router.post("/{name}/startplan")
@@ -126,10 +125,10 @@ async def capture(name: str, context: Context, checkState: bool = True) -> schem
 
 @router.post("/{name}/options")
 async def set_options(
-    name: str, body: Options, manager: Manager, key: Key, actor: Actor, judged: Judged, replaceAll: bool = False
+    name: str, body: Options, manager: Manager, key: Key, judged: Judged, replaceAll: bool = False
 ) -> schemas.DatabaseSet:
     """Set options; with `replaceAll` those that are not named are unset."""
-    command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
+    command = SetDatabaseOptions(name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await manager.submitter.submit(command, key))
     effects: Any = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
     database = database_of(done.state, name, deleted=True)
@@ -137,16 +136,16 @@ async def set_options(
 
 
 @router.post("/{name}/shutdown")
-async def shutdown_database(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def shutdown_database(name: str, manager: Manager, key: Key) -> schemas.Nothing:
     """Stop a database whole: its TEs first, then its SMs, all at the same position."""
-    accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
+    accepted(await manager.submitter.submit(ShutdownDatabase(name=name), key))
     return {}
 
 
 @router.delete("/{name}")
-async def delete_database(name: str, manager: Manager, key: Key, actor: Actor, purge: bool = False) -> schemas.Nothing:
+async def delete_database(name: str, manager: Manager, key: Key, purge: bool = False) -> schemas.Nothing:
     """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
-    command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
+    command = DeleteDatabase(name=name, purge=purge, forget=purge)
     accepted(await manager.submitter.submit(command, key))
     return {}
 

@@ -67,7 +67,7 @@ async def shutdown_server(server_id: str, context: Context, actor: Actor, evictL
         return JSONResponse(await ask_other(order, server, target))
     if not evictLocal:
         return JSONResponse({}, background=BackgroundTask(context.manager.stop))
-    decision = await context.manager.submitter.submit(DrainServer(actor=actor, server_id=server_id))
+    decision = await context.manager.submitter.submit(DrainServer(server_id=server_id))
     if isinstance(decision, Refused):
         raise Refusal(replace(decision, message=f"This manager stays. {decision.message}"))
     return JSONResponse({}, background=None if context.manager.dry_run else BackgroundTask(_stop_when_empty, context.manager))
@@ -86,27 +86,20 @@ async def _stop_when_empty(manager: ManagerContext) -> None:
 
 @router.delete("/processes")
 async def drain_server(
-    server_id: str,
-    manager: Manager,
-    key: Key,
-    actor: Actor,
-    dbName: str = "",
-    kill: bool = False,
-    evict: bool = False,
-    force: bool = False,
+    server_id: str, manager: Manager, key: Key, dbName: str = "", kill: bool = False, evict: bool = False, force: bool = False
 ) -> schemas.Drained:
     """End all processes of a server, or those of one database; answers at once with those that leave. Refused where a group
     has its last copy in sync there, unless one of `kill`, `evict` and `force` says that this is meant."""
-    command = DrainServer(actor=actor, server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
+    command = DrainServer(server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
     done = accepted(await manager.submitter.submit(command, key))
     return {"startIds": [str(start_id) for start_id in _listed(done.answer["startIds"])]}
 
 
 @router.post("/removeDomainState")
-async def remove_server_state(server_id: str, manager: Manager, actor: Actor) -> schemas.Nothing:
+async def remove_server_state(server_id: str, manager: Manager) -> schemas.Nothing:
     """Give up what was on a server that is away. Its archives in sync are waited for a moment: they go when their groups do
     without them. Whatever has to stay is named in a refusal; the rest is done."""
-    command, clock = RemoveServerState(actor=actor, server_id=server_id), asyncio.get_running_loop().time
+    command, clock = RemoveServerState(server_id=server_id), asyncio.get_running_loop().time
     done, end = accepted(await manager.submitter.submit(command)), clock() + GO_WITHIN
     while done.answer.get("pending") and clock() < end and not (manager.dry_run or manager.closing()):
         await until(manager, partial(_groups_differ, done.state), end - clock())
@@ -127,7 +120,7 @@ def _listed(value: object) -> list[object]:
 
 
 @router.delete("")
-async def remove_server(server_id: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def remove_server(server_id: str, manager: Manager, key: Key) -> schemas.Nothing:
     """Take a server that is away and has nothing left out of the domain."""
-    accepted(await manager.submitter.submit(RemoveServer(actor=actor, server_id=server_id), key))
+    accepted(await manager.submitter.submit(RemoveServer(server_id=server_id), key))
     return {}

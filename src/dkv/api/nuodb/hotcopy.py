@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dkv.api.context import Context, Manager, ManagerContext
-from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.dependencies import Key, accepted
 from dkv.api.hotcopies import prepared
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
@@ -39,11 +39,11 @@ async def hot_copy_status(
 
 @router.post("/cancelHotCopy")
 async def cancel_hot_copy(
-    context: Context, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
+    context: Context, key: Key, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
 ) -> schemas.HotCopy:
     """End a hot copy; one that ended already is answered as it is."""
     _copy(context.state, hotCopyId, coordinatorStartId)
-    done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
+    done = await context.manager.submitter.submit(CancelHotCopy(copy_id=hotCopyId), key)
     if isinstance(done, Accepted) or done.code != "copy_ended":
         accepted(done)
     return shape(_copy((await context.manager.submitter.view()).state, hotCopyId, coordinatorStartId))
@@ -64,7 +64,7 @@ async def hot_copies_of(
 
 
 @router.post("/{name}/hotCopySimple")
-async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, key: Key, actor: Actor) -> schemas.HotCopy:
+async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, key: Key) -> schemas.HotCopy:
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
@@ -73,7 +73,6 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, 
             "Leave the journal directory out.",
         )
     command = RequestHotCopy(
-        actor=actor,
         database=name,
         default_path=default.copy_archive_dir if default else "",
         targets=tuple(CopyTarget(archive_id=a, path=place.copy_archive_dir) for a, place in sorted(places.items())),
@@ -84,7 +83,7 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, 
 
 
 @router.post("/{name}/hotCopy")
-async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, actor: Actor) -> schemas.HotCopy:
+async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key) -> schemas.HotCopy:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
         raise not_supported(
@@ -92,7 +91,6 @@ async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, 
         )
     places = body.backup_set_dirs or {}
     command = RequestHotCopy(
-        actor=actor,
         database=name,
         default_path=body.default_backup_set_dir or "",
         shared=body.shared,

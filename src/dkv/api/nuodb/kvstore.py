@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.dependencies import Key, accepted
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.records import text_of
 from dkv.api.nuodb.registry_bodies import ValueBody
@@ -25,11 +25,11 @@ async def get_value(name: str, context: Context) -> schemas.Value:
 
 
 @router.put("/{name:path}")
-async def put_value(name: str, body: ValueBody, manager: Manager, key: Key, actor: Actor) -> schemas.Value:
+async def put_value(name: str, body: ValueBody, manager: Manager, key: Key) -> schemas.Value:
     """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
     if body.key not in (None, name):
         raise refuse("bad_value", f"The body names the key {body.key!r}, the address {name!r}.", "Name one key.")
-    command = PutRecord(actor=actor, kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
+    command = PutRecord(kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
     accepted(await manager.submitter.submit(command, key))
     return {"key": name, "value": body.new_value}
 

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.dependencies import Key, accepted
 from dkv.api.nuodb import errors, schemas, views
 from dkv.api.nuodb.bodies import ProcessBody
 from dkv.api.nuodb.dependencies import external, lease_ages, not_supported, pairs
@@ -83,11 +83,10 @@ async def get_options(start_id: int, context: Context) -> dict[str, str]:
 
 
 @router.post("")
-async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Actor) -> schemas.Process:
+async def start_process(body: ProcessBody, manager: Manager, key: Key) -> schemas.Process:
     """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
     expected = body.expected_incarnation
     command = StartProcess(
-        actor=actor,
         database=body.db_name,
         role=_engine_type(body),
         server_id=body.host or "",
@@ -126,7 +125,6 @@ async def end_process(
     start_id: int,
     manager: Manager,
     key: Key,
-    actor: Actor,
     kill: bool = False,
     evict: bool = False,
     killWithCore: bool = False,
@@ -136,7 +134,7 @@ async def end_process(
     answer waits that many seconds at most until it is gone."""
     if killWithCore:
         raise not_supported("Core files of engines are not supported.", "Use --kill.")
-    command = ShutdownProcess(actor=actor, start_id=start_id, kill=kill, evict=evict)
+    command = ShutdownProcess(start_id=start_id, kill=kill, evict=evict)
     done = await manager.submitter.submit(command, key)
     if isinstance(done, Refused) and done.code != "already_stopping":
         raise Refusal(done)

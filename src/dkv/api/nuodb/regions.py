@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from dkv.api.context import Context, Manager, ManagerContext
-from dkv.api.dependencies import Actor, Key
+from dkv.api.dependencies import Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of
 from dkv.api.nuodb.pagination import LISTED, page
@@ -62,7 +62,7 @@ async def get_regions(request: Request, context: Context) -> schemas.Page[schema
 
 
 @router.post(REGIONS, status_code=201)
-async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Region:
+async def create_region(body: RegionBody, manager: Manager, key: Key) -> schemas.Region:
     """A new region, with the next number."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Act
         _fresh_name(names, body.name)
         return _record(known.next_id + 1, {**names, known.next_id: body.name})
 
-    done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
+    done = await rewrite(manager, _regions(), change, key, lambda value: {"number": value["next"] - 1})
     numbers = (number for number, name in records.regions(done.state).names.items() if name == body.name)
     number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
     return _json(next(numbers) if number is None else number, body.name)
@@ -84,7 +84,7 @@ async def get_region(region_id: int, context: Context) -> schemas.Region:
 
 
 @router.put(REGION)
-async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Region:
+async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key) -> schemas.Region:
     """Another name for a region, if it has the one that the caller expects."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -96,12 +96,12 @@ async def rename_region(region_id: int, body: RegionBody, manager: Manager, key:
         _fresh_name(names, body.name)
         return _record(known.next_id, {**names, region_id: body.name})
 
-    await rewrite(manager, _regions(actor), change, key)
+    await rewrite(manager, _regions(), change, key)
     return _json(region_id, body.name)
 
 
 @router.delete(REGION)
-async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def delete_region(region_id: int, manager: Manager, key: Key) -> schemas.Nothing:
     """A region that no database uses."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -113,12 +113,12 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
         known = records.regions(state)
         return _record(known.next_id, {number: region_name for number, region_name in known.names.items() if number != region_id})
 
-    await rewrite(manager, _regions(actor), change, key)
+    await rewrite(manager, _regions(), change, key)
     return {}
 
 
-def _regions(actor: str) -> PutRecord:
-    return PutRecord(actor=actor, kind="regions", key=records.ALL)
+def _regions() -> PutRecord:
+    return PutRecord(kind="regions", key=records.ALL)
 
 
 def _not_default(name: str, number: int) -> str:
@@ -131,14 +131,14 @@ def _not_default(name: str, number: int) -> str:
 
 
 @router.put("/databases/{name}/hosts")
-async def assign_server(name: str, body: HostBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def assign_server(name: str, body: HostBody, manager: Manager, key: Key) -> schemas.Nothing:
     """Put a server into a region for one database."""
-    await place(manager, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
+    await place(manager, name, {body.server_id: int(body.region_id)}, key=key)
     return {}
 
 
 @router.delete("/databases/{name}/hosts")
-async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Key) -> schemas.Nothing:
     """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -150,25 +150,19 @@ async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Ke
         servers = {server_id: number for server_id, number in placed.servers.items() if server_id != body.server_id}
         return {"uid": database.uid, "default": placed.default, "servers": servers}
 
-    await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="database_regions", key=name), change, key)
     return {}
 
 
 @router.put("/databases/{name}/defaultRegion")
-async def set_default_region(name: str, body: DefaultRegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
+async def set_default_region(name: str, body: DefaultRegionBody, manager: Manager, key: Key) -> schemas.Nothing:
     """The region of all servers that were put nowhere else."""
-    await place(manager, name, {}, int(body.region_id), key=key, actor=actor)
+    await place(manager, name, {}, int(body.region_id), key=key)
     return {}
 
 
 async def place(
-    manager: ManagerContext,
-    name: str,
-    servers: dict[str, int],
-    default: int | None = None,
-    *,
-    key: RequestKey | None = None,
-    actor: str = "",
+    manager: ManagerContext, name: str, servers: dict[str, int], default: int | None = None, *, key: RequestKey | None = None
 ) -> None:
     """Put servers of a database into regions, by number, and all others into `default`. Raises Refusal."""
 
@@ -186,4 +180,4 @@ async def place(
             "servers": {**placed.servers, **servers},
         }
 
-    await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
+    await rewrite(manager, PutRecord(kind="database_regions", key=name), change, key)
