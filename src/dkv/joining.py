@@ -91,7 +91,8 @@ def join(settings: Settings, data_dir: DataDir, joining: Joining, here: str, clo
     authority = _pinned(token, shown)
     _compare_clocks(peer, shown, clock())
     domain = str(shown.get("domainUid"))
-    _refuse_another_domain(settings.state, here, peer, domain)
+    _refuse_another_domain(f"{settings.state} is the state of", here, peer, domain)
+    _refuse_another_domain("This server joined", known.domain if known else "", peer, domain)
     own = CertificateFiles(data_dir.path / DIRECTORY)
     key = _own_key(own)
     answer = _admitted(peer, authority, domain, _body(settings, data_dir, token, key), clock)
@@ -145,11 +146,11 @@ def _compare_clocks(peer: Endpoint, shown: Mapping[str, Any], now: int) -> None:
     )
 
 
-def _refuse_another_domain(state: str, here: str, peer: Endpoint, domain: str) -> None:
-    """A state that is here already, of another domain, would be left behind or be gone on with."""
+def _refuse_another_domain(clause: str, here: str, peer: Endpoint, domain: str) -> None:
+    """What is here already of another domain, its state or this server's archives, would be left behind or be gone on with."""
     if here and here != domain:
         raise ManagerError(
-            f"{state} is the state of the domain {here}; the manager at {peer} is of the domain {domain}.",
+            f"{clause} the domain {here}; the manager at {peer} is of the domain {domain}.",
             "A server is in one domain: choose another --data-dir, or another --state.",
         )
 

@@ -142,8 +142,23 @@ def test_a_socket_whose_server_is_another_process_is_not_used(tmp_path: Path) ->
         found = own_socket.find(*place.endpoint[:2])
         assert found is not None
         own_socket.connect(found, 5).close()
-        with pytest.raises(ConnectionRefusedError):
-            own_socket.connect(found._replace(pid=1), 5)
+        for other in (found._replace(pid=1), found._replace(uid=found.uid + 1)):
+            with pytest.raises(ConnectionRefusedError):
+                own_socket.connect(other, 5)
+
+
+def test_a_socket_of_another_user_is_sent_no_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root finds it: whoever listens there without being the manager would get a token that was meant for that."""
+    with manager(tmp_path) as place:
+        own = place.open_socket()
+        found = own_socket.find(*place.endpoint[:2])
+        assert found is not None
+        monkeypatch.setattr(own_socket, "find", lambda host, port: found._replace(uid=found.uid + 1))
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            endpoint = Endpoint("127.0.0.1", unused.getsockname()[1], "https")
+        with pytest.raises(ManagerUnreachable):
+            HttpTransport(Credentials({"DKV_TOKEN": CANARY})).send(endpoint, GET, 5)
+        assert not own.requests
 
 
 @pytest.mark.parametrize(

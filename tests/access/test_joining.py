@@ -192,6 +192,19 @@ async def test_replayed_expired_and_deleted_tokens_have_their_own_sentences(doma
 
 
 @joins
+async def test_a_server_that_joined_another_domain_does_not_go_over(domain: Domain) -> None:
+    token = await domain.token()
+    place = domain.root / "s9"
+    place.mkdir(mode=0o700)
+    (place / JOINED).write_text(json.dumps(vars(Membership("d7", "sqlite:/elsewhere.sqlite", "00000007"))))
+    (place / JOINED).chmod(0o600)
+    with pytest.raises(ManagerError, match="This server joined the domain d7; the manager at"):
+        await domain.join(token.text)
+    assert membership_of(place) == Membership("d7", "sqlite:/elsewhere.sqlite", "00000007")
+    assert not (await domain.world.state()).join_tokens[token.token_id].used_by
+
+
+@joins
 async def test_of_two_servers_with_one_use_exactly_one_joins(domain: Domain) -> None:
     token = await domain.token()
     both = [domain.join(token.text, name=f"s{number}", uid=str(number) * 32) for number in (7, 8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import ssl
@@ -15,6 +16,7 @@ import pytest
 from dkv.access import certificates
 from dkv.access.certificates import Owner, Reachable
 from dkv.access.crypto import read
+from dkv.cli.main import main
 from dkv.client import BadCredentials, Credentials, Endpoint, HttpTransport, ManagerUnreachable, Request
 from dkv.client.credentials import FILE
 from dkv.client.transport import UnknownAuthority
@@ -108,6 +110,18 @@ def test_a_login_keeps_the_authority_with_the_credential(place: Place, tmp_path:
     with manager(place, place.leaf("server")) as listener:
         assert HttpTransport(Credentials(environ)).send(listener.endpoint, GET, 5).status == 200
     assert CANARY in listener.requests[0]
+
+
+def test_a_login_asks_for_no_secret_before_a_manager_has_proven_itself(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = io.StringIO(f"{CANARY}\n")
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with manager(place, place.leaf("server")) as listener:
+        assert main(["login", "--managers", f"https://127.0.0.1:{listener.endpoint.port}"]) == 1
+    assert typed.tell() == 0, "it was asked for"
+    assert "nothing was sent" in capsys.readouterr().err and not (tmp_path / "dkv").exists()
 
 
 def test_an_authority_that_is_not_known_here_is_named_to_be_compared(place: Place) -> None:

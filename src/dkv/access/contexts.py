@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,35 +36,43 @@ class Contexts:
         self._registered: tuple[bytes, ...] = ()
         self._accepting: ssl.SSLContext | None = None
         self._calling: ssl.SSLContext | None = None
+        self._lock = threading.RLock()  # other managers are called from threads, listeners live in the event loop
 
     def authorities(self) -> tuple[str, ...]:
         """The authorities of the bundle, in PEM."""
-        self._follow()
-        return tuple(_BEGIN + part for part in self._bundle.split(_BEGIN)[1:])
+        with self._lock:
+            self._follow()
+            return tuple(_BEGIN + part for part in self._bundle.split(_BEGIN)[1:])
 
     def accepting(self, registered: Sequence[bytes] = ()) -> ssl.SSLContext:
         """For the next connection that a client opens. Its certificate is taken if it shows one: a leaf of the authorities, or
         one of the `registered` certificates (in DER). Whom it stands for is not decided here.
         """
-        self._follow()
-        if self._accepting is None or self._registered != tuple(registered):
-            self._registered = tuple(registered)
-            self._accepting = self._made(self._registered)
-        return self._accepting
+        with self._lock:
+            self._follow()
+            if self._accepting is None or self._registered != tuple(registered):
+                self._registered = tuple(registered)
+                self._accepting = self._made(self._registered)
+            return self._accepting
 
     def calling(self) -> ssl.SSLContext:
         """For the next connection to another manager. It believes leaves of the authorities only; whose leaf it is has to be
         judged after the handshake, because an address is no identity.
         """
-        self._follow()
-        if self._calling is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            self._calling = self._loaded(context)
-        return self._calling
+        with self._lock:
+            self._follow()
+            if self._calling is None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                self._calling = self._loaded(context)
+            return self._calling
 
     def load(self) -> None:
         """Load the files if they are others than before. Raises Malformed."""
+        with self._lock:
+            self._load()
+
+    def _load(self) -> None:
         try:
             stamp = tuple(map(_stamp, (self._files.bundle, self._files.leaf, self._files.key)))
             bundle = self._files.trusted() if stamp != self._used else self._bundle

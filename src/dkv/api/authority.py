@@ -10,12 +10,13 @@ import hashlib
 import secrets
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from pydantic import Field
 
 from dkv.access import crypto, join_tokens
 from dkv.access.certificates import Owner, reachable
 from dkv.access.crypto import Malformed
+from dkv.api.access import READER
 from dkv.api.bodies import Body
 from dkv.api.context import Context, Manager, Signing
 from dkv.api.dependencies import Key, accepted, database_of
@@ -87,9 +88,10 @@ def fingerprint(certificate: str) -> str:
 
 
 @router.get("/ca")
-async def get_authority(context: Context) -> schemas.Authority:
-    """Whom this domain's managers trust, and how far a change of it is."""
-    return _authority_view(context.state, Owner(context.state.uid), context.manager.clock())
+async def get_authority(request: Request, context: Context) -> schemas.Authority:
+    """Whom this domain's managers trust, and how far a change of it is; which servers it waits for, only to who may read them."""
+    view = _authority_view(context.state, Owner(context.state.uid), context.manager.clock())
+    return view if request.scope.get(READER) else {**view, "waitsFor": []}
 
 
 @router.get("/stores/{name}/ca")

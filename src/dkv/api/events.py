@@ -74,7 +74,8 @@ async def events(
         return {"events": await _page(manager, after, wanted, limit), "oldest": await _oldest(manager)}
     streams: Streams = request.app.state.api.streams
     api = request.app.state.api
-    judging = Judging(request.scope[STILL_ALLOWED], api.control.judged_every) if api.control else Judging()
+    still = request.scope.get(STILL_ALLOWED)  # none where the state could not be read: that is the local administrator
+    judging = Judging(still, api.control.judged_every) if api.control and still else Judging()
     stream = _stream(manager, streams, _resumed(last_event_id, after), wanted, judging)
     return streams.answer(request.client.host if request.client else "", stream)
 

@@ -52,7 +52,7 @@ async def plan(body: PlanBody, context: Context, request: Request) -> schemas.Pl
 
 
 async def _step(request: Request, manager: ManagerContext, dry_run: DryRun, step: StepBody) -> schemas.PlannedStep:
-    path = step.path.partition("?")[0]
+    path = unquote(step.path.partition("?")[0])  # as the application will read it
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
         message = f"{step.method} {path} cannot be planned."
         raise refuse("cannot_plan", message, "Changes of databases, archives, processes and servers can be planned.")
@@ -94,8 +94,10 @@ async def _call(request: Request, manager: ManagerContext, step: StepBody) -> tu
     }
     response: dict[str, Any] = {"status": 500, "body": b""}
 
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
     async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(messages, {"type": "http.disconnect"})
 
     async def send(message: MutableMapping[str, Any]) -> None:
         response["status"] = message.get("status", response["status"])

@@ -121,7 +121,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
 }
 """By the address's template and the method."""
 
-SHORTENED = ("/admin/v1/identity",)
+SHORTENED = ("/admin/v1/identity", "/admin/v1/ca")
 """Open routes that say more to who may read."""
 
 UNMASKED = ("/api/1/databases/{name}", "maskPassword")

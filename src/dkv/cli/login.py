@@ -98,7 +98,7 @@ def _known_authorities(session: Session) -> str:
 
 def _verify(session: Session, targets: Sequence[Endpoint], authorities: str) -> None:
     """A manager behind TLS has to prove itself before any secret is asked for. Raises ClientError."""
-    if session.transport is None and any(target.secured for target in targets):
+    if isinstance(session.transport, HttpTransport) and any(target.secured for target in targets):
         pool = ManagerPool(targets, HttpTransport(Credentials({}, authorities)), LOGIN_WITHIN)
         pool.first(lambda client: client.request("GET", "/healthz"))
 

@@ -21,10 +21,11 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as SO_PEERCRED gives them
 
 
 class OwnSocket(NamedTuple):
-    """The data directory of a manager, and the process that has locked it."""
+    """The data directory of a manager, and the process that has locked it, of which user."""
 
     directory: str
     pid: int
+    uid: int
 
 
 def find(host: str, port: int) -> OwnSocket | None:
@@ -35,7 +36,7 @@ def find(host: str, port: int) -> OwnSocket | None:
             opened = _opened(pid)
             directory = next((os.path.dirname(path) for path in opened if os.path.basename(path) == MANAGER_LOCK), "")
             if directory and listening & opened and os.access(os.path.join(directory, MANAGER_SOCKET), os.W_OK):
-                return OwnSocket(directory, pid)
+                return OwnSocket(directory, pid, os.stat(f"/proc/{pid}").st_uid)
     except OSError:
         pass  # a system without these files
     return None
@@ -48,8 +49,8 @@ def connect(found: OwnSocket, timeout: float) -> socket.socket:
     try:
         connection.settimeout(timeout)
         connection.connect(f"/proc/self/fd/{folder}/{MANAGER_SOCKET}")  # the whole path may be longer than an address may be
-        pid, _, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if pid != found.pid:
+        pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if (pid, uid) != (found.pid, found.uid):
             raise ConnectionRefusedError
     except BaseException:
         connection.close()

@@ -246,7 +246,7 @@ class HttpTransport:
         """A connection, and the header fields that say who asks. Raises OSError, ClientError."""
         shown = self._credentials.from_environment()
         may_be_own = self._secure is None and (endpoint.secured or not shown)
-        if may_be_own and (own := self._own_connection(endpoint, remaining())):
+        if may_be_own and (own := self._own_connection(endpoint, remaining(), shown)):
             return Exchange(own, remaining), {"Authorization": shown} if shown else {}
         shown = shown or self._credentials.kept()
         if shown and not endpoint.secured and not is_loopback(endpoint.host):
@@ -261,11 +261,13 @@ class HttpTransport:
             connection = self._secured(connection, endpoint)
         return Exchange(connection, remaining), {"Authorization": shown} if shown else {}
 
-    def _own_connection(self, endpoint: Endpoint, timeout: float) -> socket.socket | None:
-        """One over the manager's own socket, if it is this user's."""
+    def _own_connection(self, endpoint: Endpoint, timeout: float, shown: str) -> socket.socket | None:
+        """One over the manager's own socket, if it is this user's. Root may use those of all users, but whoever listens there as
+        another user is sent no credential: only TLS proves to be the manager that was meant.
+        """
         if endpoint not in self._own:
             self._own[endpoint] = own_socket.find(endpoint.host, endpoint.port)
-        if own := self._own[endpoint]:
+        if (own := self._own[endpoint]) and not (shown and own.uid != os.geteuid()):
             try:
                 return own_socket.connect(own, timeout)
             except OSError:

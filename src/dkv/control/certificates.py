@@ -145,6 +145,8 @@ class Certificates:
         self._looked_at = self._wall()
         try:
             self._keep(authority)
+            pair = self._files.pair()
+            until = crypto.read(pair.certificate).not_after if pair else 0
         except (OSError, Malformed, WrongKey) as error:
             why = getattr(error, "strerror", None) or str(error)
             if why != self.failing:
@@ -152,7 +154,7 @@ class Certificates:
             self.failing = why
             return
         self.failing = ""
-        await self._report(state, authority)
+        await self._report(state, authority, until)
 
     def _is_due(self, authority: Authority) -> bool:
         """Whether to look at the files: something changed, or the wall clock did by enough."""
@@ -191,14 +193,12 @@ class Certificates:
             raise Malformed(refused.message)
         return pair
 
-    async def _report(self, state: State, authority: Authority) -> None:
-        """Have the state say what this manager uses, once it knows the server. Raises StoreError."""
+    async def _report(self, state: State, authority: Authority, until: int) -> None:
+        """Have the state say what this manager uses and until when, once it knows the server. Raises StoreError."""
         server = next((server for server in state.servers.values() if server.uid == self._server.server_uid), None)
-        pair = self._files.pair()
         self._reported = False
-        if server is None or pair is None:
+        if server is None:
             return
-        until = crypto.read(pair.certificate).not_after
         waited_for = server.uid in rotation.missing(authority, [server.uid])
         if server.certificate_until != until or waited_for:
             await self._submitter.submit(

@@ -39,7 +39,7 @@ async def log_message(request: Request, body: MessageBody, manager: Manager, act
     if not all(is_printable(line) for line in body.message.split("\n")):
         raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
     if not manager.dry_run:
-        log.info("message", text=body.message[:LONGEST_MESSAGE])
+        log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     license_type = LICENSE if request.app.state.api.access_control == "on" else f"{LICENSE}; {OPEN_TO_ALL}"
     return {"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": license_type}
 

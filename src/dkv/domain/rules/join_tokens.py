@@ -11,7 +11,7 @@ from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import evolve
 from dkv.domain.refusals import no, no_authority
-from dkv.domain.rules.servers import departed_again, other_directory
+from dkv.domain.rules.servers import departed_again, other_directory, reserved
 
 MOST = 100  # join tokens at once
 
@@ -74,6 +74,8 @@ def admit_server(draft: Draft, command: AdmitServer) -> Refused | None:
             "Make a new one on a server of the domain.",
         )
     known = draft.servers.get(command.server_id)
+    if known is None and (refused := reserved(command.server_id)):
+        return refused
     if known is not None and known.uid != command.uid:
         return other_directory(known)
     departed = draft.departed.get(command.uid)
@@ -82,5 +84,6 @@ def admit_server(draft: Draft, command: AdmitServer) -> Refused | None:
     draft.put(evolve(token, used_by=(*token.used_by, joining)))
     if departed:
         draft.drop(departed)
-    draft.note("server.admitted", f"server {command.server_id}", f"it showed the join token {command.token_id}")
+    why = f"with the uid {command.uid} it showed the join token {command.token_id}"
+    draft.note("server.admitted", f"server {command.server_id}", why)
     return None

@@ -18,15 +18,18 @@ RESERVED = ("certificates",)
 """Words that stand where a server's id does in the addresses of /api/1 (docs/reference/nuodb.md#transport)."""
 
 
+def reserved(server_id: str) -> Refused | None:
+    """Why no server may have that id; None for one that may be taken."""
+    if server_id.casefold() not in RESERVED:
+        return None
+    return no("bad_name", f"A server cannot be named {server_id}: that word is part of an address.", "Choose another server id.")
+
+
 def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     """A manager is here: first time, again, or after a reboot of its machine."""
     known = draft.servers.get(command.server_id)
-    if known is None and command.server_id.casefold() in RESERVED:
-        return no(
-            "bad_name",
-            f"A server cannot be named {command.server_id}: that word is part of an address.",
-            "Choose another server id.",
-        )
+    if known is None and (refused := reserved(command.server_id)):
+        return refused
     if known and known.uid != command.uid:
         return other_directory(known)
     if departed := draft.departed.get(command.uid):
