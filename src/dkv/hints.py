@@ -50,6 +50,7 @@ KINDS: dict[str, Kind] = {
     "dropOldPassword": Kind("drop the old password of user {user} of store {store}", ("store", "user")),
     "createJoinToken": Kind("make a join token"),
     "rotateWithout": Kind("change the authority without server {server}", ("server",)),
+    "rotateStoreWithout": Kind("change the authority of store {store} without server {server}", ("store", "server")),
     "acceptInsecureTraffic": Kind("insecure-engine-traffic yes"),
     "showCredentials": Kind("send a token (Bearer) or a user's name and password (Basic)"),
     "force": Kind("force"),

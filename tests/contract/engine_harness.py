@@ -266,7 +266,7 @@ class ValkeyMachine:
             address="127.0.0.1",
             client_port=client,
             cluster_port=cluster,
-            secrets=Secrets("s3cret"),
+            secrets=Secrets("s3cret", hash_seed="5eed" * 16),
             peers=peers,
             groups=ALL_SLOTS,
             current_epoch=100 * start_id,

@@ -138,7 +138,7 @@ async def serve(path: str, keep_events: str) -> None:
     store = await open_store(path, int(keep_events), lambda: boottime() + ahead)
     view = store.watch()
     say(json.dumps(["", None]))
-    for line in iter(sys.stdin.readline, ""):
+    while line := await asyncio.to_thread(sys.stdin.readline):  # its watch goes on meanwhile, as a manager's does
         name, *words = json.loads(line)
         if name == "advance":
             ahead += words[0]

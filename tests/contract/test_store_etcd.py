@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,11 +242,19 @@ def test_what_a_lagging_member_repeats_changes_nothing() -> None:
         return message("Event", kv=kv(key, value, at))
 
     heads = [etcd_state.Head(n, f"t{n}").text for n in range(4)]
-    mirror.load([kv(layout.head, heads[2], 12), kv(layout.records + b"a", b"2", 12)])
-    mirror.apply([event(layout.records + b"a", b"1", 11), event(layout.head, heads[1], 11)])
+    mirror.load([kv(layout.head, heads[2], 12), kv(layout.records + b"a", b"2", 12)], 12)
+    mirror.apply([event(layout.records + b"a", b"1", 11), event(layout.head, heads[1], 11)], 11)
     assert (mirror.snapshot.revision, dict(mirror.snapshot.records)) == (2, {"a": "2"})
-    mirror.apply([event(layout.records + b"a", b"3", 13), event(layout.head, heads[3], 13)])
+    mirror.apply([event(layout.records + b"a", b"3", 13), event(layout.head, heads[3], 13)], 13)
     assert (mirror.snapshot.revision, dict(mirror.snapshot.records)) == (3, {"a": "3"})
+
+    # A large commit: its head stands at 20, its parts follow. What was read before the last part does not take that back.
+    staged = etcd_state.Head(4, "t4", staged=2).text
+    mirror.apply([event(layout.head, staged, 20), event(layout.records + b"a", b"4", 21)], 21)
+    mirror.apply([event(layout.records + b"b", b"4", 22)], 22)
+    mirror.load([kv(layout.head, staged, 20), kv(layout.records + b"a", b"4", 21)], 21)
+    mirror.apply([event(layout.head, etcd_state.Head(4, "t4").text, 23)], 23)
+    assert (mirror.snapshot.revision, dict(mirror.snapshot.records)) == (4, {"a": "4", "b": "4"})
 
 
 # -- certificates and users ---------------------------------------------------------------------------------------------------
@@ -314,6 +323,17 @@ def test_a_cluster_with_users_takes_a_known_one_also_after_its_token_ran_out(tmp
                 store._client._token = "x.1"
                 assert await store.commit(1, {"a": "2"}, [], "t2") == 2
                 assert await store.acquire("l", "A", 3)
+                store._client._token = "x.1"
+                for snapshot in await asyncio.gather(*(store.read() for _ in range(8))):  # each meets the old token
+                    assert snapshot.revision == 2
+                post(f"http://{members.members[0].endpoint}/v3/auth/role/add", {"name": "another"}, root_token(members))
+                assert await store.commit(2, {"a": "3"}, [], "t3") == 3, "what users may was changed since the token was made"
+                password.rename(tmp_path / "away")
+                store._client._token = "x.1"
+                with pytest.raises(Unavailable, match="password for etcd cannot be read"):
+                    await store.read()
+                (tmp_path / "away").rename(password)
+                assert (await store.read()).revision == 3
             await refused(members.address("/other/", user="dkv", password_file=password), "refuses this manager its keys")
             password.write_text("wrong")
             await refused(known, "does not take this manager for a user of it")
@@ -325,7 +345,15 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def post(url: str, body: object) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10):
-        pass
+def root_token(members: EtcdCluster) -> str:
+    token: str = post(f"http://{members.members[0].endpoint}/v3/auth/authenticate", {"name": "root", "password": "secret"})[
+        "token"
+    ]
+    return token
+
+
+def post(url: str, body: object, token: str = "") -> dict[str, Any]:
+    headers = {"Content-Type": "application/json", **({"Authorization": token} if token else {})}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=10) as answer:
+        answered: dict[str, Any] = json.load(answer)
+        return answered

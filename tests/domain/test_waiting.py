@@ -13,6 +13,10 @@ BEGIN = "servers A B; create db on=A,B; "
 UP = BEGIN + "start db-1 db-2; up db; "
 STOPPED = UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; "  # as a whole, clean
 AGAIN = "shrink db-2; started db-2; configured db-2; loaded db-2; "  # db-2 has ended and is back, and may not join yet
+TLS = (
+    "servers A B tls; create db on=A,B tls=on; found-authority u1 first; start db-1 db-2; up db; certificate-seen db-1 0A; "
+    "certificate-seen db-2 0B; "
+)
 TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; synced {te}; "
 
 CASES: dict[str, tuple[str, str, str, str, str]] = {
@@ -273,6 +277,27 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "cannot write its append-only file",
         "Make room on the disk of A",
     ),
+    "its authority is changed, a server is away": (
+        TLS + "rotate u1 second; lost B",
+        "authority of database db",
+        "the manager of B",
+        "(PREPARED): every server has to trust the new one",
+        "go on: change the authority of store db without server B",
+    ),
+    "an engine's certificate was not renewed": (
+        TLS + "certificate-seen db-2 0C days=20",
+        "process 1 (db-2)",
+        "the manager of B",
+        "its certificate ends in 19 days and was not renewed",
+        "Look at the log of the manager of B",
+    ),
+    "the managers' password is changed, an engine loads": (
+        BEGIN + "start db-1; started db-1; configured db-1; rotate-secret db " + 32 * "n",
+        "process 0 (db-1)",
+        "the manager of A",
+        "a change of the database's users has not reached it yet",
+        "Its manager goes on trying",
+    ),
     "a rolling restart": (
         UP + "restart db rolling",
         "database db",
@@ -303,7 +328,8 @@ def played(scenario: str) -> ScenarioRunner:
 @pytest.mark.parametrize("case", CASES)
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     scenario, subject, whom, reason, fix = CASES[case]
-    items = blocked(played(scenario).world.state)
+    world = played(scenario).world
+    items = blocked(world.state, now=world.now)
     mine = [item for item in items if item.subject == subject and whom in item.waits_for and reason in item.reason]
     assert mine, [(item.subject, item.waits_for, item.reason, item.hint) for item in items]
     assert any(fix in str(item.hint) for item in mine), mine

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from dkv.domain import commands as c
+from dkv.domain.access import hash_seed
 from dkv.domain.blocked import blocked
 from dkv.domain.database_users import users_digest
 from dkv.domain.decision import Refused
+from dkv.engine.config import replica_password
 from dkv.engine.contract import EngineSeen, EngineUser, EngineUsers, Secrets
 from dkv.machine.spec import engine_spec, te_spec, users_of
 from dkv.machine.steps import SetUsers, Step, SubmitFact
@@ -103,6 +106,14 @@ def test_engines_that_start_later_start_with_them_tes_too_and_their_start_report
     assert {engine.users for engine in te_spec(stage.state, me("s2"), stage.state.processes[te.start_id]).engines} == {
         wanted(stage)
     }
+
+
+def test_all_engines_of_a_database_hash_alike_and_nobody_can_guess_how() -> None:
+    stage = Stage(2).settled()
+    first = [engine_spec(stage.state, me(f"s{n + 1}"), stage.process(n), stage.state.archives[n]).secrets for n in (0, 1)]
+    seed, used = first[0].hash_seed, first[0].used
+    assert first[1].hash_seed == seed != hash_seed("another") and len(seed) == 64
+    assert not any(word in seed for word in (used, hashlib.sha256(used.encode()).hexdigest(), replica_password(used)))
 
 
 def test_a_database_that_is_open_and_has_no_users_has_nothing_to_report() -> None:

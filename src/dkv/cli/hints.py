@@ -50,6 +50,7 @@ VERBS = {
     "dropOldPassword": "dkv rotate database-user --db-name {store} --name {user} --drop-old",
     "createJoinToken": "dkv create join-token",
     "rotateWithout": "dkv rotate ca --without {server}",
+    "rotateStoreWithout": "dkv rotate ca --db-name {store} --without {server}",
     "showCredentials": "use dkv login or DKV_TOKEN",
     "useStore": "--db-name {store}",
     "useGroup": "--group {group}",

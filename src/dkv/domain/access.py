@@ -6,6 +6,7 @@ wall-clock milliseconds.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -132,6 +133,17 @@ class SecretChange:
     phase: RotationPhase = RotationPhase.DONE
     at: int = 0
     hash_seed: str = ""
+
+
+def hash_seed(secret: str) -> str:
+    """What all engines of one database hash with, so that a cursor of one means the same to the next; 64 hex. Derived from its
+    first secret, so that a restart, a later copy or a rebuilt state that found the secret changes nothing, and clients cannot
+    guess it.
+
+    Valkey 9.1.2 applies it to the table of keys (SCAN) only: hashes, sets and sorted sets have a random seed in each
+    process all the same, until a release in which all data is hashed with the configured one.
+    """
+    return hashlib.sha256(f"dkv-hash-seed:{secret}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)

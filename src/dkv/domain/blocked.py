@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dkv.domain import authority as rotation
 from dkv.domain import operations
-from dkv.domain.access import Authority, RotationPhase
+from dkv.domain.access import MANAGERS, Authority, RotationPhase
 from dkv.domain.actions import start_instance
 from dkv.domain.authority import subject_of
 from dkv.domain.constants import CERTIFICATE_WARNING, DAY
@@ -62,24 +62,26 @@ def blocked(state: State, database: str | None = None, now: int = 0) -> list[Blo
     """All that waits, or what waits in one database and the servers it needs. `now`: wall clock, ms; 0: not known."""
     items = list(_unwritten(state, database))
     if database is None:
-        items += [item for authority in state.authorities.values() for item in _rotation(state, authority)]
+        items += _rotation(state, state.authorities.get(MANAGERS))
         items += [item for server in state.servers.values() for item in _certificate(server, now)]
     items += [item for server in state.servers.values() for item in _server(state, server, database)]
     for known in sorted(state.databases.values(), key=lambda d: d.name):
         if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
-            items += _database(state, known)
+            items += _database(state, known, now)
     gone = [a for a in state.archives.values() if a.removed and database in (None, a.database)]
     return items + [item for archive in gone for item in _retiring(state, archive)]
 
 
-def _database(state: State, database: Database) -> Iterator[BlockedItem]:
+def _database(state: State, database: Database, now: int) -> Iterator[BlockedItem]:
     yield from _whole(state, database)
+    yield from _rotation(state, state.authorities.get(database.uid), database.name)
     for group in state.groups_of(database.name):
         yield from _group(state, database, group)
     for archive in instances(state, database.name):
         yield from _archive(state, database, archive)
     for process in state.processes_of(database.name):
         yield from _process(state, process)
+        yield from _leaf(state, process, now)
         yield from (_lacking(state, database, process, lag) for lag in lags(database, process))
         if lacks_users(state, database, process):
             yield _without_users(state, database, process)
@@ -124,24 +126,30 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
 # Certificates -------------------------------------------------------------------------------------------------------
 
 
-def _rotation(state: State, authority: Authority) -> Iterator[BlockedItem]:
-    """An authority is being changed: for which servers that waits."""
+def _rotation(state: State, authority: Authority | None, store: str = "") -> Iterator[BlockedItem]:
+    """An authority is being changed, that of the managers or of a store: for which servers that waits."""
+    if authority is None:
+        return
     servers = {server.uid: server for server in state.servers.values()}
     missing = [servers[uid] for uid in rotation.missing(authority, rotation.waited_for(state, authority))]
     away = sorted(server.server_id for server in missing if not server.alive)
-    cure = (
-        hint(f"Start the manager of server {away[0]}; or go on: ", action("rotateWithout", server=away[0]), ".") if away else None
-    )
     if missing:
+        names = sorted(server.server_id for server in missing)
         yield BlockedItem(
             "authority",
             subject_of(state, authority.owner),
-            "",
-            ", ".join(f"the manager of {server_id}" for server_id in sorted(server.server_id for server in missing)),
+            store,
+            ", ".join(f"the manager of {server_id}" for server_id in names),
             authority.phase_at or None,
             f"it is being changed ({authority.phase.value}): {DUTIES[authority.phase]}",
-            cure or hint(f"Look at the log of the manager of {min(server.server_id for server in missing)}."),
+            _without(store, away[0]) if away else hint(f"Look at the log of the manager of {names[0]}."),
         )
+
+
+def _without(store: str, server: str) -> Hint:
+    """How a change of an authority goes on that waits for a server that is away."""
+    leave_out = action("rotateStoreWithout", store=store, server=server) if store else action("rotateWithout", server=server)
+    return hint(f"Start the manager of server {server}; or go on: ", leave_out, ".")
 
 
 DUTIES = {
@@ -152,20 +160,27 @@ DUTIES = {
 
 def _certificate(server: Server, now: int) -> Iterator[BlockedItem]:
     """A manager that should have renewed its certificate. One that is away renews it when it starts."""
-    left = server.certificate_until - now
-    if not server.alive or not server.certificate_until or not now or left > CERTIFICATE_WARNING:
-        return
+    if server.alive and (reason := _overdue(server.certificate_until, now)):
+        cure = hint(f"Look at the log of the manager of {server.server_id}, at its disk and at its clock.")
+        subject, manager = f"server {server.server_id}", f"the manager of {server.server_id}"
+        yield BlockedItem("server", subject, "", manager, None, reason, cure)
+
+
+def _leaf(state: State, process: Process, now: int) -> Iterator[BlockedItem]:
+    """A manager that should have given the engines of a process another certificate."""
+    shown = process.runs.certificate
+    if shown and state.server_alive(process.server_id) and (reason := _overdue(shown.ends_at, now)):
+        cure = hint(f"Look at the log of the manager of {process.server_id}.")
+        yield _of(state, process, f"the manager of {process.server_id}", reason, cure)
+
+
+def _overdue(end: int, now: int) -> str:
+    """That a certificate should have been renewed, empty if it need not be yet, or nothing is known. Wall clock, ms."""
+    left = end - now
+    if not end or not now or left > CERTIFICATE_WARNING:
+        return ""
     days = left // DAY
-    when = f"ends in {days} days" if left > 0 else f"ended {-days} days ago"
-    yield BlockedItem(
-        "server",
-        f"server {server.server_id}",
-        "",
-        f"the manager of {server.server_id}",
-        None,
-        f"its certificate {when} and was not renewed",
-        hint(f"Look at the log of the manager of {server.server_id}, at its disk and at its clock."),
-    )
+    return f"its certificate {f'ends in {days} days' if left > 0 else f'ended {-days} days ago'} and was not renewed"
 
 
 # Servers and databases ---------------------------------------------------------------------------------------------
@@ -460,7 +475,7 @@ def _without_users(state: State, database: Database, process: Process) -> Blocke
     away = not state.server_alive(process.server_id)
     cure = hint(f"Start the manager of server {process.server_id}." if away else "Its manager goes on trying.")
     item = _of(state, process, f"the manager of {process.server_id}", reason, cure)
-    return replace(item, kind="users", since=database.access.changed_at or None)
+    return replace(item, kind="users", since=max(database.access.changed_at, database.secret_change.at) or None)
 
 
 def _entering(state: State, process: Process) -> BlockedItem:

@@ -67,6 +67,9 @@ def users_digest(state: Reader, name: str) -> str:
 
 
 def lacks_users(state: State, database: Database, process: Process) -> bool:
-    """Whether a process does not let in whom it should. One that is not loaded was started with what is wanted."""
+    """Whether a process does not let in whom it should. One that is not loaded was started with what is wanted; a change of the
+    managers' password waits for it all the same.
+    """
+    changing = database.secret_change.phase is not RotationPhase.DONE and process.pid is not None
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
-    return loaded and process.runs.users != state.memoized(users_digest, database.name)
+    return (loaded or changing) and process.runs.users != state.memoized(users_digest, database.name)

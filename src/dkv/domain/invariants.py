@@ -94,12 +94,14 @@ def _group_step(before: State, group: Group) -> None:
 def _authority(before: State, after: State, owner: str) -> None:
     old, new = before.authorities.get(owner), after.authorities.get(owner)
     names = [database.name for database in before.databases.values() if database.uid == owner]
-    used = owner == MANAGERS or any(before.has_processes(name) for name in names)
-    _require(new is not None or old is None or not used, "the authority of {} is gone", owner)
+    processes = [process for name in names for process in before.processes_of(name)]
+    _require(new is not None or old is None or not (owner == MANAGERS or processes), "the authority of {} is gone", owner)
     if new is None:
         return
     rests = new.phase is RotationPhase.DONE
     _require(rests == (not new.other), "the authority of {} is {} with the wrong certificates", owner, new.phase)
+    left_out = {server.server_id for server in after.servers.values() if server.uid in new.without}
+    used = owner == MANAGERS or any(process.pid is not None and process.server_id not in left_out for process in processes)
     if old is not None and old.current != new.current and used:
         _require(old.other == new.current, "{} signs with an authority that not all trusted before", owner)
 

@@ -68,16 +68,6 @@ def replica_password(secret: str) -> str:
     return hashlib.sha256(f"{REPLICA}:{secret}".encode()).hexdigest()
 
 
-def hash_seed(secret: str) -> str:
-    """What all engines of one database hash with, so that a cursor of one means the same to the next; 64 hex. Derived, so
-    that a restart, a later copy or a rebuilt state that found the secret changes nothing, and clients cannot guess it.
-
-    Valkey 9.1.2 applies it to the table of keys (SCAN) only: hashes, sets and sorted sets have a random seed in each
-    process all the same, until a release in which all data is hashed with the configured one.
-    """
-    return hashlib.sha256(f"dkv-hash-seed:{secret}".encode()).hexdigest()
-
-
 def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
     own = next(group for group in spec.groups if group.group == spec.group)
@@ -190,7 +180,7 @@ def _rest(spec: EngineSpec) -> list[str]:
         f"maxmemory {spec.max_memory}",
         *(f"{name} {value}" for name, value in client_limits(spec.max_memory).items()),
         "maxmemory-policy noeviction",
-        f"hash-seed {spec.secrets.hash_seed or hash_seed(spec.secrets.used)}",
+        *([f"hash-seed {spec.secrets.hash_seed}"] if spec.secrets.hash_seed else []),
         "io-threads 1",
         "always-show-logo no",
         'logfile ""',

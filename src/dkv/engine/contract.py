@@ -148,7 +148,7 @@ class Secrets:
 
     used: str = field(repr=False)
     other: str = field(default="", repr=False)
-    hash_seed: str = field(default="", repr=False, compare=False)  # 64 hex, of the first one; empty: derived from that in use
+    hash_seed: str = field(default="", repr=False, compare=False)  # 64 hex of all engines of a database; empty: one at random
 
     @property
     def taken(self) -> tuple[str, ...]:

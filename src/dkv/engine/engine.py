@@ -406,7 +406,12 @@ class Engine:
             tls.write_generation(directory, certificate)
         except OSError as error:
             raise EngineRefused(f"the certificate of engine {self.start_id} cannot be kept: {error.strerror}") from error
-        await self.valkey.set_certificate(certificate)
+        try:
+            await self.valkey.set_certificate(certificate)
+        except EngineRefused:
+            with suppress(OSError):  # who listens in its place takes the newest one
+                tls.drop(directory, certificate.name)
+            raise
         with suppress(OSError):  # what is left is taken away with the next one
             tls.drop_others(directory, certificate.name)
 

@@ -33,6 +33,12 @@ def write_generation(directory: str, certificate: TlsFiles) -> None:
         files.write_new(LEAF_FILE, certificate.certificate, at=folder, lasting=False)
 
 
+def drop(directory: str, name: str) -> None:
+    """Take a generation away. Raises OSError."""
+    with files.directory(os.path.join(directory, TLS_FOLDER)) as folder:
+        files.remove_tree(name, at=folder)
+
+
 def drop_others(directory: str, name: str) -> None:
     """Take every generation but one away. Raises OSError."""
     place = os.path.join(directory, TLS_FOLDER)

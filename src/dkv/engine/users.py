@@ -134,7 +134,7 @@ def _user(name: str, words: list[str]) -> EngineUser:
 def _words_by_name(lines: Iterable[bytes]) -> dict[str, list[str]]:
     """The rules of each client's user. The order of passwords means nothing, so they are sorted."""
     split = (line.decode("utf-8", "surrogateescape").split(" ") for line in lines)
-    return {name: _sorted(words) for _, name, *words in split if name not in OWN}
+    return {words[1]: _sorted(words[2:]) for words in split if len(words) > 1 and words[1] not in OWN}
 
 
 def _sorted(words: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ def certificate_steps(inputs: PlanInput, process: Process, engines: Sequence[Eng
     """Renew what is due, then report what the engines show."""
     database = inputs.state.databases[process.database]
     authority = inputs.state.authorities.get(database.uid)
-    awake = [engine.options.tls for engine in engines if engine.answering and not engine.loading]
+    awake = [engine.options.tls for engine in engines if engine.answering and not (engine.loading or engine.busy)]
     shown = [tls for tls in awake if tls is not None]
     if not database.transport.tls or authority is None or process.leaving or len(shown) < len(engines):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dkv.domain.access import hash_seed
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.model import Archive, ArchiveState, Database, Endpoint, Group, Process, State
 from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, Secrets, TeSpec
@@ -82,7 +83,7 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
 def secrets_of(database: Database) -> Secrets:
     """The managers' passwords that every engine of a database is to take."""
     change = database.secret_change
-    return Secrets(database.secret, change.other_secret, change.hash_seed)
+    return Secrets(database.secret, change.other_secret, change.hash_seed or hash_seed(database.secret))
 
 
 def users_of(state: State, database: str) -> EngineUsers:

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def find(data_dirs: Sequence[Path]) -> Finds:
     _refuse_running([place for _, place in places if LAID_ASIDE not in place.name and _identity(place)])
     archives = [archive for home, place in places if LAID_ASIDE not in place.name and (archive := _archive(home, place))]
     aside = [identity.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (identity := _identity(place))]
-    users = _users(archives)
+    users = users_of(archives)
     return Finds(
         servers=tuple(home.server for home in homes),
         archives=tuple(sorted(archives, key=lambda a: a.archive_id)),
@@ -164,10 +164,18 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
     )
 
 
-def _users(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
-    """Whom the engines of each database let in, as the file of one that ran there says."""
-    texts = [(archive.database, _text(Path(archive.directory) / "users.acl")) for archive in archives]
-    return {database: users_seen(text.encode().splitlines()) for database, text in texts if text}
+def users_of(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
+    """Whom the engines of each database let in: the users that the archive with the newest position has, of equals the one whose
+    file is the newest. A database that was closed on any archive is closed: an older file opens nothing.
+    """
+    files_of = [(archive, Path(archive.directory) / "users.acl") for archive in archives]
+    written = [(archive, file) for archive, file in files_of if _text(file)]
+    written.sort(key=lambda pair: (pair[0].order, pair[1].stat().st_mtime_ns))
+    users: dict[str, EngineUsers] = {}
+    for archive, file in written:
+        seen, older = users_seen(_text(file).encode().splitlines()), users.get(archive.database)
+        users[archive.database] = replace(seen, open=seen.open and (older is None or older.open))
+    return users
 
 
 def _user(database: str, user: EngineUser) -> DatabaseUser:

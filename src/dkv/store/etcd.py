@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
@@ -42,6 +43,7 @@ PAGE = 2_000  # keys read at once
 BEHIND = 0.5  # s a read waits for the watch before it reads the records itself
 BACKOFF = 0.004  # s at most that a writer pauses that came second, so that not all try again at once
 LOOK_AGAIN = 1.0  # s until a watcher that has not seen anything yet tries again
+AWAY = 3.0  # s after a read that no majority answered in which the next ones are told so at once, while the watch is cut off too
 RETRY_WATCH = (0.05, 0.3)  # s between two watches
 
 
@@ -53,13 +55,14 @@ class EtcdStore:
         self._client = client
         self._layout = Layout(prefix.encode())
         self._mirror = Mirror(self._layout, f"etcd {client.address.named}, prefix {prefix}")
-        self._leases = EtcdLeases(client, self._layout, clock)
+        self._leases = EtcdLeases(client, self._layout, clock, self._ask)
         self._keep_events = keep_events
         self._closed = False
         self._changed = asyncio.Event()
         self._loading = asyncio.Lock()
-        self._read_at = 0  # the etcd revision that the mirror was read at as a whole
         self._obstacle = ""
+        self._away: Unavailable | None = None  # why the last read had no answer
+        self._away_at = 0.0  # monotonic, s
         self._unusable: Unusable | None = None
         self._feed: asyncio.Task[None] | None = None
         self._helping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,7 +92,7 @@ class EtcdStore:
     async def read(self) -> Snapshot:
         while True:
             known = self._mirror.at
-            kvs = (await self._call("range", message("RangeRequest", key=self._layout.head))).kvs
+            kvs = (await self._ask("range", message("RangeRequest", key=self._layout.head))).kvs
             at = kvs[0].mod_revision if kvs else 0
             if at < known:
                 raise went_back(self._mirror.where, self._mirror.head.revision)
@@ -118,16 +121,14 @@ class EtcdStore:
                     break
                 except Compacted:
                     continue  # while it was read
-            if kvs_head(kvs, self._layout) >= self._mirror.at:  # else this handle or its watch was faster
-                self._mirror.load(kvs)
-                self._read_at = revision
+            self._mirror.load(kvs, revision)  # nothing, if this handle or its watch was faster
         self._wake()
 
     async def _pages(self) -> tuple[list[Any], int]:
         start, revision, found = self._layout.state, 0, list[Any]()
         while True:
             request = message("RangeRequest", key=start, range_end=after(self._layout.state), limit=PAGE, revision=revision)
-            answer = await self._call("range", request)
+            answer = await self._ask("range", request)
             found += answer.kvs
             revision = revision or answer.header.revision
             if not answer.more:
@@ -177,7 +178,7 @@ class EtcdStore:
     async def _head_and(self, wanted: Any) -> tuple[Head, list[Any]]:
         """The head and what else is wanted, read at one revision with all chunks applied."""
         while True:
-            answer = await self._call("txn", txn([], [look(self._layout.head), wanted]))
+            answer = await self._ask("txn", txn([], [look(self._layout.head), wanted]))
             kvs = answer.responses[0].range.kvs
             head = read_head(kvs[0].value if kvs else b"", self._mirror.where)
             if not head.staged:
@@ -266,23 +267,35 @@ class EtcdStore:
                 self._unusable = trouble
                 self._wake()
                 return
-            except Compacted:
-                with suppress(Unavailable):
-                    await self._load()
             except (WatchBroken, StoreError) as trouble:
-                self._obstacle = f"etcd: {trouble.detail if isinstance(trouble, StoreError) else trouble}"
-                await asyncio.sleep(random.uniform(*RETRY_WATCH))
+                await self._retry(trouble.detail if isinstance(trouble, StoreError) else str(trouble))
+            except asyncio.CancelledError:
+                if self._closed:
+                    raise
+                await self._retry("the watch was cut off")  # a channel that is closed under a call cancels who waits for it
+            except Exception as trouble:  # noqa: BLE001 - whatever it is: without this task nobody is told of changes any more
+                await self._retry(f"the watch ended: {trouble!r}")
+
+    async def _retry(self, why: str) -> None:
+        self._obstacle = f"etcd: {why}"
+        await asyncio.sleep(random.uniform(*RETRY_WATCH))
 
     async def _follow_once(self) -> None:
+        """Follow until the watch ends. Raises WatchBroken, StoreError."""
+        try:
+            await self._watch_once()
+        except Compacted:
+            await self._load()
+
+    async def _watch_once(self) -> None:
         key, end = self._layout.state, after(self._layout.state)
-        start = max(self._mirror.at, self._read_at) + 1
+        start = max(self._mirror.at, self._mirror.read_at) + 1
         async with aclosing(self._client.watch(key, end, start)) as answers:
             async for events, newest in answers:
                 self._obstacle = ""
                 if not events:
                     continue
-                self._mirror.apply(events)
-                self._read_at = max(self._read_at, newest)
+                self._mirror.apply(events, newest)
                 self._wake()
                 if not self._mirror.whole and self._helping.done():
                     self._helping = asyncio.ensure_future(self._help())
@@ -309,8 +322,21 @@ class EtcdStore:
     async def _call(self, name: str, request: Any) -> Any:
         if self._unusable is not None:
             raise self._unusable
-        reads_while_it_is_away = self._obstacle and name == "range"  # who reads has something older to show meanwhile
-        return await self._client.call(name, request, ATTEMPT if reads_while_it_is_away else None)
+        return await self._client.call(name, request)
+
+    async def _ask(self, name: str, request: Any) -> Any:
+        """The answer to a call that changes nothing. Who asks has something older meanwhile, so it fails soon while the watch is
+        cut off, and at once where the last one failed a moment ago.
+        """
+        if not self._obstacle:
+            return await self._call(name, request)
+        if self._away and time.monotonic() - self._away_at < AWAY:
+            raise self._away
+        try:
+            return await self._client.call(name, request, ATTEMPT)
+        except Unavailable as trouble:
+            self._away, self._away_at = trouble, time.monotonic()
+            raise
 
     def _wake(self) -> None:
         past, self._changed = self._changed, asyncio.Event()
@@ -323,11 +349,6 @@ def went_back(where: str, revision: int) -> Unusable:
         f"the domain state at {where} went back behind revision {revision}",
         "Stop all managers before putting an old copy of etcd's data back.",
     )
-
-
-def kvs_head(kvs: Sequence[Any], layout: Layout) -> int:
-    """The etcd revision of the head among keys that were read; 0 if there is none."""
-    return next((kv.mod_revision for kv in kvs if kv.key == layout.head), 0)
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -44,6 +44,7 @@ REPEATED = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.CANCELLED,
 }
+REVISED = "revision of auth store is old"  # users or roles were changed since a token was given out
 NOT_CONNECTED = "failed to connect to all addresses"
 HAS_LEADER = ("hasleader", "true")  # a member without a leader says so instead of keeping silent
 
@@ -77,6 +78,7 @@ class EtcdClient:
         self._looked = time.monotonic()
         self._running = 0
         self._token = ""
+        self._known = False  # its user was let in once
         self._closed = False
 
     # -- one answer -----------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ class EtcdClient:
             try:
                 return await self._attempt(name, request, at, min(ATTEMPT, give_up - time.monotonic()))
             except RefusedCall as refused:
-                if not self._repeats(refused):
+                if refused.code() not in REPEATED:
                     raise self._said(refused) from None
                 reached = reached or NOT_CONNECTED not in str(refused.details())
                 trouble = refused
@@ -112,34 +114,45 @@ class EtcdClient:
         if self._closed:
             raise Unavailable("this handle on the state is closed", written=False)
         self._renew_files()
-        path, _, answer = METHODS[name]
         channel = self._connections.channels[at]
         self._running += 1
         try:
-            metadata = await self._metadata(channel, within)
-            if name != "keep_alive":
-                call = channel.unary_unary(f"/etcdserverpb.{path}", _to_bytes, messages[answer].FromString)
-                return await call(request, timeout=within, metadata=metadata)
-            stream = channel.stream_unary(f"/etcdserverpb.{path}", _to_bytes, messages[answer].FromString)
-            return await stream(iter((request,)), timeout=within, metadata=metadata)
+            token = await self._logged_in(channel, within)
+            try:
+                return await _send(name, request, channel, within, token)
+            except RefusedCall as refused:
+                if not self._forgets(token, refused):
+                    raise
+            return await _send(name, request, channel, within, await self._logged_in(channel, within))
         finally:
             self._running -= 1
 
-    async def _metadata(self, channel: grpc.aio.Channel, within: float) -> tuple[tuple[str, str], ...]:
-        if not self.address.user:
-            return (HAS_LEADER,)
-        if not self._token:
+    async def _logged_in(self, channel: grpc.aio.Channel, within: float) -> str:
+        """The token of our user, empty without one."""
+        if self.address.user and not self._token:
             login = channel.unary_unary("/etcdserverpb.Auth/Authenticate", _to_bytes, messages["LoginResponse"].FromString)
-            request = message("LoginRequest", name=self.address.user, password=self.address.read_password())
+            request = message("LoginRequest", name=self.address.user, password=self._password())
             self._token = (await login(request, timeout=within)).token
-        return (HAS_LEADER, ("token", self._token))
+            self._known = True
+        return self._token if self.address.user else ""
 
-    def _repeats(self, refused: Any) -> bool:
-        """Whether the same call may get an answer later or elsewhere."""
-        if refused.code() is grpc.StatusCode.UNAUTHENTICATED and self._token:
-            self._token = ""  # it ran out
-            return True
-        return refused.code() in REPEATED
+    def _password(self) -> str:
+        """Raises Unusable for a file that cannot be read; Unavailable where it could be before, since it may come back."""
+        try:
+            return self.address.read_password()
+        except Unusable as trouble:
+            if self._known:
+                raise Unavailable(trouble.detail, trouble.hint, written=False) from None
+            raise
+
+    def _forgets(self, token: str, refused: Any) -> bool:
+        """Whether a call was refused for the token that it showed. That one is not shown again; a call beside this one may have
+        got another meanwhile.
+        """
+        ended = refused.code() is grpc.StatusCode.UNAUTHENTICATED or REVISED in str(refused.details())
+        if token and ended and self._token == token:
+            self._token = ""
+        return bool(token) and ended
 
     def _said(self, refused: Any) -> Exception:
         """What the contract calls that refusal."""
@@ -157,19 +170,20 @@ class EtcdClient:
         """Events from an etcd revision on, whole revisions at a time, and the newest revision among them; an empty list says
         that the watch stands. Raises WatchBroken and, when etcd no longer has that revision, Compacted.
         """
-        at = self._at
+        at, token = self._at, ""
         channel = self._connections.channels[at]
         self._running += 1
         try:
-            metadata = await self._metadata(channel, ATTEMPT)
+            token = await self._logged_in(channel, ATTEMPT)
             call = channel.stream_stream("/etcdserverpb.Watch/Watch", _to_bytes, messages["WatchResponse"].FromString)
-            stream = call(metadata=metadata)
+            stream = call(metadata=_metadata(token))
             try:
                 async for events in self._events(stream, message("WatchCreate", key=key, range_end=end, start_revision=start)):
                     yield events
             finally:
                 stream.cancel()
         except RefusedCall as refused:
+            self._forgets(token, refused)
             raise WatchBroken(f"{self.address.endpoints[at]}: {one_line(refused.details())}") from None
         except TimeoutError:
             raise WatchBroken(f"{self.address.endpoints[at]} was silent for {SILENCE} s") from None
@@ -239,6 +253,19 @@ class EtcdClient:
 async def _close(connections: _Connections) -> None:
     for channel in connections.channels:
         await channel.close()
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (HAS_LEADER, ("token", token)) if token else (HAS_LEADER,)
+
+
+async def _send(name: str, request: Any, channel: grpc.aio.Channel, within: float, token: str) -> Any:
+    path, _, answer = METHODS[name]
+    if name != "keep_alive":
+        call = channel.unary_unary(f"/etcdserverpb.{path}", _to_bytes, messages[answer].FromString)
+        return await call(request, timeout=within, metadata=_metadata(token))
+    stream = channel.stream_unary(f"/etcdserverpb.{path}", _to_bytes, messages[answer].FromString)
+    return await stream(iter((request,)), timeout=within, metadata=_metadata(token))
 
 
 def _to_bytes(request: Any) -> bytes:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,14 +27,18 @@ from dkv.store.etcd_state import Layout, after
 
 SWEEP_AFTER = 3600.0
 GRACE = 1.0  # s at the end of a lease in which its key is gone and only its holder may take it
+Ask = Callable[[str, Any], Awaitable[Any]]
 PART_OF_A_SECOND = 0.5  # etcd says how long a lease lasts in whole seconds, rounded down
 
 
 class EtcdLeases:
-    """The leases below one prefix. `clock` counts seconds, for how long ago this handle saw one end."""
+    """The leases below one prefix. `clock` counts seconds, for how long ago this handle saw one end; `ask` is how all of them are
+    read.
+    """
 
-    def __init__(self, client: EtcdClient, layout: Layout, clock: Callable[[], float]) -> None:
+    def __init__(self, client: EtcdClient, layout: Layout, clock: Callable[[], float], ask: Ask) -> None:
         self._client = client
+        self._ask = ask
         self._held = layout.leases + b"held/"
         self._claimed = layout.leases + b"claim/"
         self._clock = clock
@@ -121,14 +125,14 @@ class EtcdLeases:
 
     async def _read(self) -> tuple[dict[str, Any], dict[str, Any]]:
         start = self._held[: -len(b"held/")]
-        kvs = (await self._client.call("range", message("RangeRequest", key=start, range_end=after(start)))).kvs
+        kvs = (await self._ask("range", message("RangeRequest", key=start, range_end=after(start)))).kvs
         held = {kv.key[len(self._held) :].decode(): kv for kv in kvs if kv.key.startswith(self._held)}
         claimed = {kv.key[len(self._claimed) :].decode(): kv for kv in kvs if kv.key.startswith(self._claimed)}
         return held, claimed
 
     async def _left(self, kv: Any) -> Lease | None:
         """A held lease with the time that it has left; None if it ended meanwhile."""
-        left = (await self._client.call("time_to_live", message("TimeToLiveRequest", ID=kv.lease))).TTL
+        left = (await self._ask("time_to_live", message("TimeToLiveRequest", ID=kv.lease))).TTL
         if left < 0:
             return None
         return self._lease(kv, left + PART_OF_A_SECOND + GRACE)

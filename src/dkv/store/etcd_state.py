@@ -253,6 +253,7 @@ class Mirror:
     where: str  # the cluster and the prefix, for a sentence
     head: Head = field(default_factory=Head)
     at: int = -1  # the etcd revision of the newest head that is known; 0: there is none; -1: nothing was read
+    read_at: int = 0  # the etcd revision up to which all is known: read as a whole, or told by a watch
     records: dict[str, str] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=lambda: Snapshot(0, MappingProxyType({})))
     _touched: set[str] = field(default_factory=set)  # keys that differ from the snapshot
@@ -262,13 +263,19 @@ class Mirror:
         """Whether what is known is a commit and not a part of one."""
         return self.at >= 0 and not self.head.staged
 
-    def load(self, kvs: Iterable[Any]) -> None:
-        """Take over what was read as a whole. Texts that did not change stay the same objects. Raises Unusable."""
+    def load(self, kvs: Sequence[Any], revision: int) -> None:
+        """Take over what was read as a whole at an etcd revision, unless more is known: between the parts of a large commit the
+        head stays as it is. Texts that did not change stay the same objects. Raises Unusable.
+        """
+        at = next((kv.mod_revision for kv in kvs if kv.key == self.layout.head), 0)
+        if revision < self.read_at or at < self.at:
+            return
+        self.read_at = revision
         begin = len(self.layout.records)
-        before, records, head, at = self.records, dict[str, str](), Head(), 0
+        before, records, head = self.records, dict[str, str](), Head()
         for kv in kvs:
             if kv.key == self.layout.head:
-                head, at = read_head(kv.value, self.where), kv.mod_revision
+                head = read_head(kv.value, self.where)
             elif kv.key.startswith(self.layout.records):
                 key, text = kv.key[begin:].decode(), kv.value.decode()
                 same = before.get(key)
@@ -276,8 +283,8 @@ class Mirror:
         self._touched |= {key for key in before.keys() | records.keys() if before.get(key) != records.get(key)}
         self._take(head, at, records)
 
-    def apply(self, events: Iterable[Any]) -> None:
-        """Take over what a watch told, whole revisions of it. Raises Unusable."""
+    def apply(self, events: Iterable[Any], newest: int) -> None:
+        """Take over what a watch told, whole revisions of it up to an etcd revision. Raises Unusable."""
         begin = len(self.layout.records)
         head, at, records = self.head, self.at, self.records.copy()
         for event in events:
@@ -291,6 +298,7 @@ class Mirror:
             elif kv.key.startswith(self.layout.records):
                 _set(records, kv.key[begin:].decode(), None if event.type == DELETE else kv.value.decode())
                 self._touched.add(kv.key[begin:].decode())
+        self.read_at = max(self.read_at, newest)
         self._take(head, at, records)
 
     def committed(self, commit: Commit, at: int) -> None:

@@ -6,10 +6,9 @@ the new one is used. DONE: every engine uses the new one, so the old one is drop
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from dkv.domain.access import RotationPhase
+from dkv.domain.access import RotationPhase, hash_seed
 from dkv.domain.commands import RotateSecret
 from dkv.domain.database_users import users_digest
 from dkv.domain.decision import Refused
@@ -35,17 +34,12 @@ def rotate_secret(draft: Draft, command: RotateSecret) -> Refused | None:
         )
     if len(command.secret) < SHORTEST:
         return no("bad_value", "The new secret is too short.", "Let a manager make it.")
-    seed, why = change.hash_seed or hash_seed_of(database.secret), "a new one was asked for: engines take it beside the old one"
+    seed, why = change.hash_seed or hash_seed(database.secret), "a new one was asked for: engines take it beside the old one"
     _move(draft, database, why, phase=RotationPhase.PREPARED, other_secret=command.secret, hash_seed=seed)
     return None
 
 
 SHORTEST = 32  # characters
-
-
-def hash_seed_of(secret: str) -> str:
-    """What the engines of a database hash with for as long as it lives, 64 hex: of its first secret."""
-    return hashlib.sha256(f"dkv-hash-seed:{secret}".encode()).hexdigest()
 
 
 def settle_secret(draft: Draft, name: str) -> None:
