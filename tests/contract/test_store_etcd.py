@@ -257,6 +257,18 @@ def test_what_a_lagging_member_repeats_changes_nothing() -> None:
     assert (mirror.snapshot.revision, dict(mirror.snapshot.records)) == (4, {"a": "4", "b": "4"})
 
 
+@scenario
+async def test_a_state_that_was_found_unusable_is_read_no_more_although_the_watch_is_cut_off_too(
+    members: EtcdCluster, path: Path
+) -> None:
+    async with opened(members.address("/unusable/")) as store:
+        assert await store.commit(0, {"a": "1"}, [], "t") == 1
+        store._obstacle, store._unusable = "etcd: the watch was cut off", Unusable("it is damaged")
+        for look in (store.read(), store.leases(), store.newest()):
+            with pytest.raises(Unusable, match="it is damaged"):
+                await look
+
+
 # -- certificates and users ---------------------------------------------------------------------------------------------------
 
 

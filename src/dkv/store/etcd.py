@@ -319,10 +319,9 @@ class EtcdStore:
                 await asyncio.gather(task, return_exceptions=True)
         await self._client.close()
 
-    async def _call(self, name: str, request: Any) -> Any:
-        if self._unusable is not None:
-            raise self._unusable
-        return await self._client.call(name, request)
+    async def _call(self, name: str, request: Any, patience: float | None = None) -> Any:
+        self._refuse_unusable()
+        return await self._client.call(name, request, patience)
 
     async def _ask(self, name: str, request: Any) -> Any:
         """The answer to a call that changes nothing. Who asks has something older meanwhile, so it fails soon while the watch is
@@ -330,13 +329,19 @@ class EtcdStore:
         """
         if not self._obstacle:
             return await self._call(name, request)
+        self._refuse_unusable()
         if self._away and time.monotonic() - self._away_at < AWAY:
             raise self._away
         try:
-            return await self._client.call(name, request, ATTEMPT)
+            return await self._call(name, request, ATTEMPT)
         except Unavailable as trouble:
             self._away, self._away_at = trouble, time.monotonic()
             raise
+
+    def _refuse_unusable(self) -> None:
+        """Raises Unusable once the watch found the state to be so, whatever else is in the way."""
+        if self._unusable is not None:
+            raise self._unusable
 
     def _wake(self) -> None:
         past, self._changed = self._changed, asyncio.Event()
