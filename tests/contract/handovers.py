@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkv.engine.contract import EngineSeen
+from dkv.engine.contract import EngineRefused, EngineSeen
 from tests.contract.engine_harness import Machine, of
 
 
@@ -18,3 +18,12 @@ async def handed_over(machine: Machine, start_id: int, thorough: bool = True, re
             return engine
         await machine.pause(0.01)
     raise AssertionError(f"engine {start_id} never came to lead")
+
+
+async def failover_asked(machine: Machine, start_id: int) -> None:
+    """As soon as that follower accepts it, for which its bus connection to its leader must be there."""
+    while True:
+        try:
+            return await machine.engines.failover(start_id)
+        except EngineRefused:
+            await machine.pause(0.02)

@@ -29,7 +29,7 @@ from tests.contract.engine_harness import (
     started,
     until,
 )
-from tests.contract.handovers import handed_over
+from tests.contract.handovers import failover_asked, handed_over
 
 
 async def filled(machine: Machine, start_id: int, keys: int, name: str = "key") -> None:
@@ -261,15 +261,6 @@ def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_machine:
         assert await machine.dbsize(1) == 20
 
     patient_machine.play(scenario)
-
-
-async def failover_asked(machine: Machine, start_id: int) -> None:
-    """As soon as that follower accepts it, for which its bus connection to its leader must be there."""
-    while True:
-        try:
-            return await machine.engines.failover(start_id)
-        except EngineRefused:
-            await machine.pause(0.02)
 
 
 def test_a_leader_ignores_the_request_to_fail_over_of_whom_it_does_not_know_to_follow_it(engine_machine: Machine) -> None:

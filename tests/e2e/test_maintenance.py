@@ -12,7 +12,7 @@ import valkey
 from valkey.backoff import ConstantBackoff
 from valkey.retry import Retry
 
-from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, refused, wait_for
 from tests.e2e.test_memory_only import running
 
 STORE = "MaintStore"
@@ -101,13 +101,16 @@ def all_there(domain: LocalDomain, seen: Traffic) -> None:
 
 
 def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) -> None:
-    before = leaders(domain)
+    """Again and again: where all groups were handed over at the same moment, one time in eight failed."""
     with traffic(domain) as seen:
-        output = domain.do("switchover", "database", "--db-name", STORE)
-    after = leaders(domain)
-    assert all(after[group] != before[group] for group in before), (before, after)
-    for group, leader in before.items():
-        assert f"{group}: {leader} -> {after[group]} in " in output.out
+        for _ in range(5):
+            before = leaders(domain)
+            output = domain.do("switchover", "database", "--db-name", STORE)
+            after = leaders(domain)
+            assert all(after[group] != before[group] for group in before), (before, after)
+            for group, leader in before.items():
+                assert f"{group}: {leader} -> {after[group]} in " in output.out
+            wait_for("both groups in sync", lambda: all(len(g["inSync"]) == 2 for g in domain.client.store(STORE)["groups"]))
     assert seen.errors == []
     all_there(domain, seen)
 
@@ -195,3 +198,18 @@ def test_without_rolling_all_of_it_stops_and_starts_again(domain: LocalDomain) -
     assert not start_ids(domain) & old
     assert all(g["serving"] for g in domain.client.store(STORE)["groups"])
     assert domain.client.store(STORE)["incarnation"]["major"] == 2
+
+
+def test_a_leader_is_stopped_at_once_while_too_few_leaders_could_vote_for_another(domain: LocalDomain) -> None:
+    """Of two groups one has no leader. A handover would let writes wait in vain for five seconds."""
+    stopped, other = domain.client.store(STORE)["groups"]
+    for instance in domain.client.store(STORE)["instances"]:
+        if instance["group"] == stopped["name"]:
+            domain.do("shutdown", "process", "--start-id", str(instance["process"]["startId"]))
+    request = domain.dkv("switchover", "database", "--db-name", STORE, "--group", other["name"])
+    refused(request, "more than half of the leaders of the 2 groups", "and 1 can")
+    domain.do("shutdown", "process", "--start-id", str(other["leaderStartId"]))
+    assert not [e for e in domain.client.events(0, STORE) if e["kind"] == "group.handover_failed"]
+    wait_for("another leader", lambda: domain.client.store(STORE)["groups"][1]["serving"])
+    assert domain.client.store(STORE)["groups"][1]["leader"] != other["leader"]
+    whole(domain)

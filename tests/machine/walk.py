@@ -90,8 +90,9 @@ def leading(stage: Stage) -> Iterator[c.Command]:
     if isinstance(group.phase, HandingOver):
         yield c.HandoverDone(start_id=group.phase.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
         yield c.HandoverFailed(**quote)
-        target: dict[str, Any] = {**quote, **stage.of(group.phase.to_archive), "reason": "it stands still"}
-        yield c.HandoverWithdrawn(**target)
+        if stage.state.process_on(group.phase.to_archive):
+            target: dict[str, Any] = {**quote, **stage.of(group.phase.to_archive), "reason": "it stands still"}
+            yield c.HandoverWithdrawn(**target)
     if group.switchover:
         yield c.HandoverDeclined(reason="its leader is busy", **quote)
     yield c.CleanStopReached(reached=group.in_sync, **quote)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dkv.domain.actions import start_instance
+from dkv.domain.elections import lack_of_votes
 from dkv.domain.model import (
     Archive,
     Database,
@@ -130,7 +131,14 @@ def _in_group(state: Reader, database: Database, group: Group, restart: Database
     followers = [p for p in old if p.start_id != group.leader_process]
     if followers:
         return Replace(followers[0])
-    return HandOver(group) if len(group.in_sync) > 1 else Replace(old[0])
+    if len(group.in_sync) == 1:
+        return Replace(old[0])
+    no_votes = lack_of_votes(state, group)
+    return (
+        Wait(f"group {group.name}", no_votes, hint("See what keeps a leader from answering: ", action("showWaiting"), "."))
+        if no_votes
+        else HandOver(group)
+    )
 
 
 def _not_whole(state: Reader, group: Group) -> Wait | None:

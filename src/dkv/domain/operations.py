@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dkv.domain import database_restart
 from dkv.domain.commands import CancelHotCopy, Command, StopRestart
+from dkv.domain.elections import electing_elsewhere
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.model import Database, Group, State
 from dkv.domain.phases import HandingOver, Leadership
@@ -102,7 +103,9 @@ def switchover(state: State, group: Group) -> Operation | None:
         reason = f"{to} is to lead: the handover ends within 12 s, or is given up"
         cure = hint(f"Look at the logs of both engines and the manager of {to}.")
     elif isinstance(phase, Leadership) and phase.switchover:
-        stage, since, waits_for = REQUESTED, phase.switchover.at, f"the manager of {state.name_of(phase.leader)}"
+        electing = electing_elsewhere(state, group)
+        waits_for = f"group {electing.name}" if electing else f"the manager of {state.name_of(phase.leader)}"
+        stage, since = REQUESTED, phase.switchover.at
         reason, cure = f"its leadership is to be handed over: {phase.switchover.reason}", Hint()
     else:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 
 from dkv.database_options import FSYNC
+from dkv.domain.elections import electing_elsewhere
 from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
 from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
@@ -140,7 +141,7 @@ def _group_conditions(state: State, group: Group) -> Iterable[Hashable]:
     if isinstance(phase, HandingOver):
         yield handover_key(group, phase)
     if isinstance(phase, Leadership):
-        if phase.switchover:
+        if phase.switchover and not electing_elsewhere(state, group):
             yield switchover_key(group, phase.switchover)
         for joining in phase.joining:
             yield ("joining", group.key, group.term, joining)

@@ -12,6 +12,7 @@ from dkv.domain.commands import (
     HandoverWithdrawn,
     LeaderSteppedDown,
 )
+from dkv.domain.elections import electing_elsewhere, lack_of_votes
 from dkv.domain.model import EngineState, Group, ProcessState, State
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
@@ -62,7 +63,7 @@ def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Ite
     in a restart of the whole database the request stays.
     """
     request = group.switchover
-    if request is None or isinstance(group.phase, HandingOver):
+    if request is None or isinstance(group.phase, HandingOver) or electing_elsewhere(inputs.state, group):
         return
     target = successor(inputs.state, group, engine, only=request.to_process)
     if target is not None:
@@ -78,6 +79,9 @@ def _obstacle(state: State, group: Group, engine: EngineSeen, request: Switchove
         return NO_ANSWER
     if engine.busy:
         return IN_A_SCRIPT if engine.writes.refuses == "BUSY" else NO_ANSWER
+    no_votes = lack_of_votes(state, group)
+    if no_votes:
+        return no_votes
     if _fit(state, group, engine, request.to_process):
         return NOT_KNOWN
     who = "no other copy acknowledges" if request.to_process is None else f"process {request.to_process} does not acknowledge"
@@ -174,8 +178,8 @@ def _lacks_marker(handover: HandingOver, engine: EngineSeen) -> bool:
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
     """The member of S to hand over to: linked, running, not leaving, known to the leader's engine as its follower; the
     furthest, then the lowest id. `only` is the start id of the requested one. None while the leader is inside a
-    script."""
-    if engine.busy or not engine.answering:
+    script, and while too few leaders could vote for it."""
+    if engine.busy or not engine.answering or lack_of_votes(state, group):
         return None
     known = [a for a in _fit(state, group, engine, only) if knows_as_follower(state, engine, a)]
     return min(known, key=lambda archive_id: (-_reached(state, engine, archive_id), archive_id), default=None)

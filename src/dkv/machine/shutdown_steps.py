@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dkv.domain.elections import electing_elsewhere
 from dkv.domain.model import Group, Process, State
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen
@@ -57,7 +58,8 @@ def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: 
     if group.leader_process != process.start_id:
         yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
         return
-    target = None if handover or stopping(inputs.state, group) else successor(inputs.state, group, engine)
+    waits = handover or stopping(inputs.state, group) or electing_elsewhere(inputs.state, group)
+    target = None if waits else successor(inputs.state, group, engine)
     if target is None:
         yield from leader_steps(inputs, group, engine)
     else:
@@ -89,7 +91,7 @@ def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: En
         yield from cut_off_steps(inputs, group, engine)
         yield from handover_steps_of_leader(inputs, group, group.phase, engine)
         return
-    if not group.serving:
+    if not group.serving or (engine.answering and electing_elsewhere(inputs.state, group)):
         yield from leader_steps(inputs, group, engine)
         return
     target = successor(inputs.state, group, engine) if engine.answering else None

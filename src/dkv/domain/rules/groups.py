@@ -29,6 +29,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.elections import electing_elsewhere, lack_of_votes
 from dkv.domain.model import EngineState, Group, JoinStage, Process, ProcessState
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open
 from dkv.domain.refusals import no, stale_fact
@@ -298,6 +299,9 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
         return stale_fact(f"archive {command.to_archive} cannot take over from the leader")
     if not isinstance(phase, Open) or not phase.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
+    electing = electing_elsewhere(draft, group)
+    if electing or lack_of_votes(draft, group):
+        return stale_fact(f"group {electing.name} is being handed over" if electing else lack_of_votes(draft, group))
     handover = HandingOver(
         leader=phase.leader,
         leader_process=phase.leader_process,

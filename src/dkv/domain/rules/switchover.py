@@ -8,6 +8,7 @@ from dataclasses import replace
 from dkv.domain.commands import Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.elections import electing_elsewhere, lack_of_votes
 from dkv.domain.model import Database, EngineState, Group, Process, ProcessState
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.domain.refusals import living_database, nearest, no, unknown_process
@@ -91,6 +92,14 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
         )
     if isinstance(group.phase, HandingOver) or group.switchover:
         return _no(f"A handover of group {group.name} is already under way.", "Wait until that is done.")
+    no_votes = lack_of_votes(draft, group)
+    if no_votes:
+        return _no(
+            f"Group {group.name} cannot be handed over: {no_votes}.",
+            "See what keeps a leader from answering: ",
+            action("showWaiting"),
+            ".",
+        )
     if not draft.server_alive(leader.server_id):
         return _no(
             f"The manager of the leader of {group.name}, on {leader.server_id}, is away.",
@@ -170,11 +179,11 @@ def note_failure(draft: Draft, group: Group, why: str) -> None:
 
 
 def tick_switchover(draft: Draft, group: Group) -> None:
-    """Start the time limit of a request, or end it."""
+    """Start the time limit of a request, or end it. It does not run while the request waits for another group's handover."""
     if not isinstance(group.phase, Open) or group.phase.switchover is None:
         return
     request = group.phase.switchover
-    if request.since is None:
+    if request.since is None or electing_elsewhere(draft, group):
         draft.put_phase(group, switchover=replace(request, since=draft.clock))
     elif draft.clock - request.since >= BEGIN_WITHIN:
         give_up(draft, group, f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")

@@ -1,8 +1,9 @@
 """Simulation: one engine, with the habits of Valkey that hurt (docs/reference/valkey.md, docs/reference/positions.md).
 
 TAKEOVER checks nothing. A process restart forgets the replication history. WAIT counts every attached replica. Of two
-leaders of one group the higher epoch wins, the other follows it. A stopped process executes what it was sent as soon
-as it goes on. A manager's death does not concern it.
+leaders of one group the higher epoch wins, the other follows it. A coordinated failover needs the votes of more than
+half of the leaders of all groups, each of which votes once in an epoch: of two at the same moment both may fail. A
+stopped process executes what it was sent as soon as it goes on. A manager's death does not concern it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class SimEngine:
     """A process. `disk` is None for a memory-only engine."""
 
     failover: tuple[float, int | None] | None = None  # as the follower: since when, offset to reach
+    election: tuple[int, set[str]] | None = None  # as the follower: the epoch it asked for votes in, and who agreed
+    voted_in: int = 0  # as a leader: the epoch of its last vote
     deaf: bool = False  # inside a script that does not answer BUSY yet
     busy: bool = False  # inside one that does
     script: Entry | None = None  # what the running one wrote
@@ -223,6 +226,9 @@ class SimEngine:
             return
         self._know(sender)
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
+        if self.election and sender.leads and sender.epoch >= self.election[0]:
+            self.election = None  # another won in that epoch: a new one
+            self.caught_up()
         if sender.leads and group == self.group:
             self._another_leader(sender)
 
@@ -256,11 +262,10 @@ class SimEngine:
         self.check_waits()
         self.replication.connect()
 
-    def _lead(self) -> None:
+    def _lead(self, epoch: int) -> None:
         self.replication.promote()
         self.role, self.follows, self.failover, self.robbed = "leader", None, None, False
-        self.current_epoch += 1
-        self.epoch = self.current_epoch
+        self.epoch, self.current_epoch = epoch, max(epoch, self.current_epoch)
         self.announce()
 
     # -- a manager's commands --------------------------------------------------------------------------------------
@@ -275,7 +280,7 @@ class SimEngine:
         self.admits, self.fenced, self.held = False, not self.takes_clients, self.takes_clients
         self.net.seen["clients held at a takeover"] += self.held
         if self.role != "leader":
-            self._lead()
+            self._lead(self.current_epoch + 1)
 
     def set_users(self, users: EngineUsers, secrets: Secrets) -> None:
         """ACL SETUSER, and with which password it follows."""
@@ -502,12 +507,12 @@ class SimEngine:
     # -- the coordinated failover (CLUSTER FAILOVER) ---------------------------------------------------------------
 
     def begin_failover(self) -> None:
-        """Asked of a follower: the leader pauses, this one catches up, gets the leader's vote, and leads."""
+        """Asked of a follower: the leader pauses, this one catches up, is elected by the leaders of all groups, and leads."""
         leader = self.net.engines.get(self.follows or "")
         if self.role != "follower" or self.replication.state != "up" or leader is None:
             raise EngineRefused("Master is down or failed, please use CLUSTER FAILOVER FORCE")
         self.admits = True
-        self.failover = (self.net.now(), None)
+        self.failover, self.election = (self.net.now(), None), None
         self.net.post(self.machine, leader, leader.pause_for, self)
 
     def pause_for(self, follower: SimEngine) -> None:
@@ -531,18 +536,38 @@ class SimEngine:
             return
         if self.net.now() - since > FAILOVER_WITHIN:
             self.failover = None
-        elif self.replication.offset >= wanted:
-            self.net.post(self.machine, leader, leader.vote, self)
+        elif self.replication.offset >= wanted and self.election is None:
+            self._ask_for_votes()
 
-    def vote(self, follower: SimEngine) -> None:
-        """As the paused leader: agree, once nothing can be written here any more."""
-        if self.role == "leader" and self.net.now() < self.paused_until:
-            self.net.post(self.machine, follower, follower.elected)
+    def _ask_for_votes(self) -> None:
+        """As the follower: ask every leader, in an epoch above all that this engine has heard of."""
+        self.current_epoch += 1
+        self.election = (self.current_epoch, set())
+        for voter in self._voters():
+            engine = self.net.engines.get(voter)
+            if engine is not None:
+                self.net.post(self.machine, engine, engine.vote, self, self.current_epoch)
 
-    def elected(self) -> None:
-        """As the follower: lead."""
-        if self.failover and self.role == "follower" and self.net.now() - self.failover[0] <= FAILOVER_WITHIN:
-            self._lead()
+    def _voters(self) -> list[str]:
+        """The nodes known to own slots, dead ones too."""
+        return [node.node_id for node in self.known.values() if node.leads and node.slots]
+
+    def vote(self, follower: SimEngine, epoch: int) -> None:
+        """As a leader: agree once in each epoch; for a follower of this one, while nothing can be written here."""
+        self.current_epoch = max(self.current_epoch, epoch)
+        paused = follower.follows != self.node_id or self.net.now() < self.paused_until
+        if self.role == "leader" and paused and epoch == self.current_epoch and epoch > self.voted_in:
+            self.voted_in = epoch
+            self.net.post(self.machine, follower, follower.elected, self.node_id, epoch)
+
+    def elected(self, voter: str, epoch: int) -> None:
+        """As the follower: a leader agreed; with more than half of them, lead."""
+        if not self.failover or not self.election or self.role != "follower" or self.election[0] != epoch:
+            return
+        self.election[1].add(voter)
+        in_time = self.net.now() - self.failover[0] <= FAILOVER_WITHIN
+        if in_time and len(self.election[1]) > len(self._voters()) // 2:
+            self._lead(epoch)
 
     # -- scripts (EVAL, FCALL), as Valkey 9.1 runs them --------------------------------------------------------------
     #
