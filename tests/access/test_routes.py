@@ -592,6 +592,26 @@ async def test_refused_attempts_are_counted_shown_and_reported_once_a_minute(at:
 
 
 @guarded
+async def test_a_server_that_is_not_admitted_counts_as_a_refused_attempt(at: Guarded) -> None:
+    """Everybody may ask to join: the join token in the body is judged by the route."""
+    joining = {
+        "token": "0" * 16,
+        "secret": "0" * 64,
+        "serverId": "s9",
+        "uid": "9" * 32,
+        "host": "127.0.0.1",
+        "request": "nonsense",
+    }
+    answer = await at.ask("POST", "/admin/v1/join", body=joining)
+    assert answer.status_code == 409, answer.text
+    await at.until_reported(1)
+    assert at.control.attempts.counted == {"not_admitted": 1}
+    assert at.reported == [("127.0.0.1", 1, f"POST /admin/v1/join: {answer.json()['detail']}")]
+    assert (await at.ask("GET", "/admin/v1/identity")).status_code == 200
+    assert at.control.attempts.counted == {"not_admitted": 1}
+
+
+@guarded
 async def test_an_administrator_on_the_machine_gets_in_while_the_state_is_away(at: Guarded) -> None:
     token = await at.token("admin")
     at.world.away = True

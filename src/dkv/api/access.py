@@ -28,6 +28,7 @@ from dkv.access.passwords import LONGEST_HEADER, Credentials, Verifier, basic_cr
 from dkv.access.principals import Caller, Kind, Principal
 from dkv.access.roles import Asked
 from dkv.api.context import DRY_RUN, ManagerContext
+from dkv.api.guard import LOOKING
 from dkv.api.origin import CALLER
 from dkv.api.problems import Answer, one_line, refuse, waiting
 from dkv.api.rights import SHORTENED, Matched, match, names_in
@@ -136,7 +137,8 @@ class Access:
         query = _query(scope)
         right = found.right(scope["method"], query) if found else None
         if right is Right.OPEN and found:
-            await self._app({**scope, JUDGED: found.template, READER: await self._reads(found, scope, query)}, receive, send)
+            judged = {**scope, JUDGED: found.template, READER: await self._reads(found, scope, query)}
+            await self._app(judged, receive, send if scope["method"] in LOOKING else self._counting(scope, send))
             return
         try:
             state = (await self._manager_of(scope).submitter.view()).state
@@ -200,11 +202,29 @@ class Access:
         await self._app({**scope, CALLER: caller, JUDGED: found.template if found else ""}, receive, send)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+        self._count(scope, refused.code, refused.message)
+        await self._answer(refused, CHALLENGE if refused.code == "unauthenticated" else None)(scope, receive, send)
+
+    def _count(self, scope: Scope, code: str, why: str) -> None:
         peer: Peer = scope.get(PEER) or Peer()
         who = scope["client"][0] if scope.get("client") else f"local uid {peer.uid}"
-        last = one_line(f"{scope['method']} {scope['path'][:LONGEST_PATH]}: {refused.message}")
-        self._reporter.refused(who, refused.code, last)
-        await self._answer(refused, CHALLENGE if refused.code == "unauthenticated" else None)(scope, receive, send)
+        self._reporter.refused(who, code, one_line(f"{scope['method']} {scope['path'][:LONGEST_PATH]}: {why}"))
+
+    def _counting(self, scope: Scope, send: Send) -> Send:
+        """Count the refusal of what everybody may ask for and whose body a route judges: the request of a server that joins."""
+
+        status = 0
+
+        async def counting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif 400 <= status < 500:
+                self._count(scope, "not_admitted", _detail(message.get("body", b"")))
+                status = 0  # counted
+            await send(message)
+
+        return counting
 
     # Who asks ---------------------------------------------------------------------------------------------------------
 
@@ -300,6 +320,14 @@ async def _judge(caller: Caller, asked: Asked, state: State, receive: Receive) -
         return verdict, receive
     body = await _read(receive)
     return roles.judge(caller, _with_payload(asked, body), made), _again(body, receive)
+
+
+def _detail(body: bytes) -> str:
+    """Why a route refused a request, by its answer."""
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, TypeError, KeyError):
+        return "it was refused"
 
 
 class Uncontrolled:
