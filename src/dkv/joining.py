@@ -65,8 +65,8 @@ def membership_of(data_dir: Path) -> Membership | None:
     """What the data directory joined; None for one that did not. Raises ManagerError."""
     try:
         with files.proven(data_dir / JOINED) as file:
-            kept = json.loads(file.read())
-        return Membership(str(kept["domain"]), str(kept["state"]), str(kept["token"]))
+            membership = json.loads(file.read())
+        return Membership(str(membership["domain"]), str(membership["state"]), str(membership["token"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,14 +125,14 @@ def _pinned(token: JoinToken, shown: Mapping[str, Any]) -> str:
     bundle = shown.get("bundle")
     texts = [text for text in bundle if isinstance(text, str)] if isinstance(bundle, list) else []
     try:
-        found = secured.pinned([certificate for text in texts for certificate in secured.certificates_in(text)], token.pin)
+        pinned = secured.pinned([certificate for text in texts for certificate in secured.certificates_in(text)], token.pin)
     except ValueError:
-        found = ""
-    if found:
-        return found
+        pinned = ""
+    if pinned:
+        return pinned
     if shown.get("former") == token.pin:
-        said = "The join token is of the former authority of this domain; nothing was sent."
-        raise JoinError(no("bad_join_token", said, ANOTHER))
+        message = "The join token is of the former authority of this domain; nothing was sent."
+        raise JoinError(no("bad_join_token", message, ANOTHER))
     raise JoinError(join_tokens.pins(token, texts[0] if texts else "") or no("bad_join_token", "It names no authority.", ANOTHER))
 
 

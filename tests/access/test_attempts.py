@@ -53,6 +53,6 @@ def test_a_flood_of_addresses_takes_bounded_memory() -> None:
     for number in range(20 * MOST_PEERS):
         refuse(attempts, f"peer {number}")
         attempts.due(number * 0.1)
-    kept = [vars(attempts)[name] for name in ("_untold", "_told", "_reports", "counted")]
-    assert all(len(part) <= MOST_PEERS + 1 for part in kept)
+    collections = [vars(attempts)[name] for name in ("_untold", "_told", "_reports", "counted")]
+    assert all(len(part) <= MOST_PEERS + 1 for part in collections)
     assert attempts.counted.total() == 20 * MOST_PEERS

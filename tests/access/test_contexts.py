@@ -202,10 +202,10 @@ def test_a_manager_calls_with_the_leaf_that_it_has_now(place: Place, listener: L
     calling = Contexts(place.files, lambda text: None)
     assert listener.ask(calling.calling(), name=None)[0] == "dkv://d0/server/u1"
     other = certificates.new_authority(place.owner, now())
-    kept = calling.calling()
-    assert calling.calling() is kept
+    context = calling.calling()
+    assert calling.calling() is context
     place.install("foreign", authority=other)
-    assert calling.calling() is not kept
+    assert calling.calling() is not context
     place.replace(place.files.bundle, other.certificate)
     with pytest.raises(OSError):
         Listener.ask(listener, client(place.bundle), name="127.0.0.1")

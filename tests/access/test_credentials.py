@@ -121,8 +121,8 @@ def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: 
     with manager(tmp_path) as place:
         own = place.open_socket()
         with socket.create_server(("127.0.0.1", 0)) as other:
-            found = own_socket.find("127.0.0.1", other.getsockname()[1])
-            assert found == own_socket.find(*place.endpoint[:2])  # of this very process
+            discovered = own_socket.find("127.0.0.1", other.getsockname()[1])
+            assert discovered == own_socket.find(*place.endpoint[:2])  # of this very process
             script = (
                 "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
             )
@@ -139,10 +139,10 @@ def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: 
 def test_a_socket_whose_server_is_another_process_is_not_used(tmp_path: Path) -> None:
     with manager(tmp_path) as place:
         place.open_socket()
-        found = own_socket.find(*place.endpoint[:2])
-        assert found is not None
-        own_socket.connect(found, 5).close()
-        for other in (found._replace(pid=1), found._replace(uid=found.uid + 1)):
+        own = own_socket.find(*place.endpoint[:2])
+        assert own is not None
+        own_socket.connect(own, 5).close()
+        for other in (own._replace(pid=1), own._replace(uid=own.uid + 1)):
             with pytest.raises(ConnectionRefusedError):
                 own_socket.connect(other, 5)
 
@@ -151,9 +151,9 @@ def test_a_socket_of_another_user_is_sent_no_credential(tmp_path: Path, monkeypa
     """As root finds it: whoever listens there without being the manager would get a token that was meant for that."""
     with manager(tmp_path) as place:
         own = place.open_socket()
-        found = own_socket.find(*place.endpoint[:2])
-        assert found is not None
-        monkeypatch.setattr(own_socket, "find", lambda host, port: found._replace(uid=found.uid + 1))
+        discovered = own_socket.find(*place.endpoint[:2])
+        assert discovered is not None
+        monkeypatch.setattr(own_socket, "find", lambda host, port: discovered._replace(uid=discovered.uid + 1))
         with socket.create_server(("127.0.0.1", 0)) as unused:
             endpoint = Endpoint("127.0.0.1", unused.getsockname()[1], "https")
         with pytest.raises(ManagerUnreachable):

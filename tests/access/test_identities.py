@@ -81,5 +81,5 @@ def test_a_role_that_has_a_built_in_ones_name_gives_neither() -> None:
     forged = {("role", "admin"): Record("role", "admin", json.dumps({"authorizedRequests": [{"method": "GET", "url": "*"}]}))}
     known = State(records={**forged, **state("user", ada={"roles": ["admin", "viewer"], "certificatePem": ADA}).records})
     assert roles_of(known) == {}
-    found = user_named(known, "ada")
-    assert found and found.roles == ("viewer",) and user_with_certificate(known, found.fingerprint) == found
+    user = user_named(known, "ada")
+    assert user and user.roles == ("viewer",) and user_with_certificate(known, user.fingerprint) == user

@@ -71,8 +71,8 @@ KEPT = KeptJoinToken(TOKEN.token_id, join_tokens.hashed(TOKEN.secret), expires_a
 FIRST, SECOND = Joined("u5", "k5"), Joined("u6", "k6")
 
 
-def admitted(kept: KeptJoinToken | None, joining: Joined, now: int = NOW, token: JoinToken = TOKEN) -> str:
-    refused = judge_join(kept, token.token_id, join_tokens.hashed(token.secret), joining, now)
+def admitted(known: KeptJoinToken | None, joining: Joined, now: int = NOW, token: JoinToken = TOKEN) -> str:
+    refused = judge_join(known, token.token_id, join_tokens.hashed(token.secret), joining, now)
     assert refused is None or (refused.code == "bad_join_token" and refused.hint)
     return refused.message if refused else ""
 

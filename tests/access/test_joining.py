@@ -134,9 +134,9 @@ async def test_a_server_joins_and_keeps_what_it_needs_for_its_user_only(domain: 
     assert crypto.read(pair.certificate).uris == (Owner(state.uid).uri_of(UID),)
     assert own.trusted() == authority.bundle
     assert (own.directory / "domain.key").read_text().strip() == domain.world.certificates["s1"].domain_key.text
-    kept = [path for path in place.rglob("*") if path.is_file()]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
-    assert not [path for path in kept if token.secret in path.read_text()]
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert not [path for path in files if token.secret in path.read_text()]
     key = (await domain.world.state()).join_tokens[token.token_id]
     assert [joined.server_uid for joined in key.used_by] == [UID]
 

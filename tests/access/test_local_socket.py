@@ -79,8 +79,8 @@ async def asked(place: Path, path: bytes = TOKENS, more: bytes = b"") -> bytes:
 def test_the_socket_is_for_its_user_only_and_a_left_one_is_replaced(place: Path) -> None:
     for _ in range(2):
         with local_socket(place) as listening:
-            found = os.stat(place / MANAGER_SOCKET)
-            assert stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600
+            status = os.stat(place / MANAGER_SOCKET)
+            assert stat.S_ISSOCK(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o600
             os.rename(place / MANAGER_SOCKET, place / "kept")
         os.rename(place / "kept", place / MANAGER_SOCKET)  # as a manager leaves it that was killed
         assert listening.fileno() == -1

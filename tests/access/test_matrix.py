@@ -43,7 +43,7 @@ class Answer:
 
     status: int
     headers: dict[str, str]
-    said: dict[str, Any]
+    body: dict[str, Any]
     body_read: bool
 
 
@@ -81,7 +81,7 @@ async def sent(at: Guarded, method: str, path: str, shown: Shown) -> Answer:
     await at.api(scope, receive, send)
     if "json" in answer.headers.get("content-type", ""):
         read = json.loads(b"".join(pieces))
-        answer.said = read if isinstance(read, dict) else {}
+        answer.body = read if isinstance(read, dict) else {}
     return answer
 
 
@@ -95,10 +95,10 @@ def refused(answer: Answer, path: str, status: int, code: str) -> None:
     )
     assert ("www-authenticate" in answer.headers) == (status == 401)
     if dialect:
-        assert answer.said["code"] == status and answer.said["reason"] == code and all(answer.said["messages"]), answer
+        assert answer.body["code"] == status and answer.body["reason"] == code and all(answer.body["messages"]), answer
     else:
-        assert answer.said["code"] == code and answer.said["status"] == status and answer.said["detail"], answer
-    assert answer.said["hint"] and not answer.body_read, (path, answer)
+        assert answer.body["code"] == code and answer.body["status"] == status and answer.body["detail"], answer
+    assert answer.body["hint"] and not answer.body_read, (path, answer)
 
 
 # Callers -------------------------------------------------------------------------------------------------------------
@@ -281,11 +281,11 @@ async def a_user_by_password(at: Guarded) -> Shown:
 
 
 def right(method: str, path: str) -> Right:
-    found = match(path, method)
-    assert found
-    asked = found.right(method, {})
-    assert asked
-    return asked
+    route = match(path, method)
+    assert route
+    needed = route.right(method, {})
+    assert needed
+    return needed
 
 
 @pytest.mark.parametrize("name", sorted(CALLERS))
@@ -307,7 +307,7 @@ def test_every_route_for(name: str) -> None:
         assert at.asked <= (1 if "Basic" in str(shown.headers) else 0)
         for method, path in allowed:
             answer = await sent(at, method, path, shown)
-            said = answer.said.get("reason", answer.said.get("code"))
+            said = answer.body.get("reason", answer.body.get("code"))
             assert answer.status not in (0, 401, 405, 500) and said != "not_allowed", (method, path, answer)
         assert len(allowed) >= sum(given is Right.OPEN for methods in ROUTES.values() for given in methods.values()) > 0
 

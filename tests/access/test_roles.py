@@ -11,7 +11,7 @@ import pytest
 
 from dkv.access import principals, roles
 from dkv.access.principals import Caller
-from dkv.access.roles import ALLOWED, NEEDS_PAYLOAD, Asked
+from dkv.access.roles import ALLOWED, NEEDS_PAYLOAD, AccessRequest
 from dkv.domain.access import AllowedRequest, Role, Token, User
 from dkv.domain.admission import containing, may_give
 from dkv.domain.command_rights import RECORD_RIGHTS, RIGHTS, right_of
@@ -26,8 +26,8 @@ def ada(*held: str) -> Caller:
     return principals.user(User("ada", held))
 
 
-def asked(right: Right = Right.READ, method: str = "GET", path: str = "/api/1/peers", **more: object) -> Asked:
-    return Asked(right, method, path, **more)  # type: ignore[arg-type]
+def asked(right: Right = Right.READ, method: str = "GET", path: str = "/api/1/peers", **more: object) -> AccessRequest:
+    return AccessRequest(right, method, path, **more)  # type: ignore[arg-type]
 
 
 def request(method: str, url: str, **limits: dict[str, str]) -> AllowedRequest:

@@ -117,18 +117,18 @@ def guarded(check: Callable[[Guarded], Any]) -> Callable[[], None]:
 def no_credentials(answer: httpx.Response, words: str = "") -> None:
     assert answer.status_code == 401, answer.text
     assert "Basic" in answer.headers["www-authenticate"]
-    said = answer.json()
-    if "messages" in said:
-        assert said["code"] == 401 and said["reason"] == "unauthenticated" and words in said["messages"][0]
+    problem = answer.json()
+    if "messages" in problem:
+        assert problem["code"] == 401 and problem["reason"] == "unauthenticated" and words in problem["messages"][0]
     else:
-        assert said["code"] == "unauthenticated" and words in said["detail"] and said["hint"]
+        assert problem["code"] == "unauthenticated" and words in problem["detail"] and problem["hint"]
 
 
 def not_allowed(answer: httpx.Response, *words: str) -> None:
     assert answer.status_code == 403, answer.text
-    said = answer.json()
-    assert "not_allowed" in (said["code"], said.get("reason"))
-    assert all(word in json.dumps(said) for word in words), said
+    problem = answer.json()
+    assert "not_allowed" in (problem["code"], problem.get("reason"))
+    assert all(word in json.dumps(problem) for word in words), problem
 
 
 # The table -----------------------------------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template:
 
 
 def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
-    found = match("/api/1/databases/orders/hotCopy")
-    assert found and found.parts == {"name": "orders", "dbName": "orders"}
+    route = match("/api/1/databases/orders/hotCopy")
+    assert route and route.parts == {"name": "orders", "dbName": "orders"}
     user = match("/api/1/policies/users/orders")
     assert user and user.parts == {"name": "orders"}
     peer = match("/api/1/peers/s1")
@@ -193,21 +193,21 @@ def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
 @guarded
 async def test_a_name_that_is_a_word_of_an_address_is_judged_and_refused_as_the_name(at: Guarded) -> None:
     """PUT /api/1/databases/{name} fits what only GET has as an address of its own."""
-    found = match("/api/1/databases/hotCopyStatus", "PUT")
-    assert found and found.template == "/api/1/databases/{name}"
+    route = match("/api/1/databases/hotCopyStatus", "PUT")
+    assert route and route.template == "/api/1/databases/{name}"
     answer = await at.ask("PUT", "/api/1/databases/hotCopyStatus", Peer(uid=0), {"name": "hotCopyStatus"})
     assert answer.status_code == 400 and "not_allowed" not in answer.text, answer.text
     not_allowed(await at.ask("PUT", "/api/1/databases/hotCopyStatus", body={}, **await at.token("viewer")), "operate")
 
 
 def test_a_password_in_clear_asks_for_more_unless_it_stays_masked() -> None:
-    found = match("/api/1/databases/orders")
-    assert found
-    assert found.right("GET", {}) is found.right("GET", {"maskPassword": ["true"]}) is Right.READ
+    route = match("/api/1/databases/orders")
+    assert route
+    assert route.right("GET", {}) is route.right("GET", {"maskPassword": ["true"]}) is Right.READ
     for value in ("False", "false", "0", "no", "", "True"):
-        assert found.right("GET", {"maskPassword": [value]}) is Right.PASSWORDS
-    assert found.right("GET", {"maskPassword": ["true", "false"]}) is Right.PASSWORDS
-    assert found.right("DELETE", {"maskPassword": ["false"]}) is Right.OPERATE and found.right("PATCH", {}) is None
+        assert route.right("GET", {"maskPassword": [value]}) is Right.PASSWORDS
+    assert route.right("GET", {"maskPassword": ["true", "false"]}) is Right.PASSWORDS
+    assert route.right("DELETE", {"maskPassword": ["false"]}) is Right.OPERATE and route.right("PATCH", {}) is None
 
 
 # Nobody --------------------------------------------------------------------------------------------------------------

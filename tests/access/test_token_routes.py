@@ -18,14 +18,14 @@ TOKENS = "/admin/v1/tokens"
 async def test_a_token_is_made_shown_without_its_secret_taken_and_deleted(world: World) -> None:
     async with world.at("s1") as client:
         made = (await client.post(TOKENS, json={"role": "viewer", "name": "dashboard"})).json()
-        kept = (await world.state()).tokens
-        assert tokens.judge_token(made["secret"], kept, world.now) == kept[made["token"]["id"]]
+        stored = (await world.state()).tokens
+        assert tokens.judge_token(made["secret"], stored, world.now) == stored[made["token"]["id"]]
         view = {"id": made["token"]["id"], "name": "dashboard", "role": "viewer", "user": "", "madeBy": made["token"]["madeBy"]}
         times = {"madeAt": world.now, "expiresAt": world.now + 90 * DAY, "expired": False, "lastUsed": None}
         shown = await client.get(TOKENS)
         assert shown.json() == {"tokens": [view | times]}
         state = (await client.get("/api/1/diagnostics/captureDomainState")).text
-        secret, hashed = made["secret"].split("_", 2)[2], kept[view["id"]].hashed_secret
+        secret, hashed = made["secret"].split("_", 2)[2], stored[view["id"]].hashed_secret
         assert secret not in shown.text + state and hashed not in shown.text + state
         gone = await client.delete(f"{TOKENS}/{view['id']}")
         assert gone.json() == {"result": "Deleted", "id": view["id"]}

@@ -31,7 +31,7 @@ def test_how_long_a_token_is_taken(text: str, code: int, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("words", "typed", "said"),
+    ("words", "typed", "message"),
     [
         (["--user", "ann", "--token-file", "x"], "", (2, "exclude each other")),
         (["--token-file", "/nowhere/token"], "", (2, "The token file /nowhere/token cannot be read")),
@@ -42,9 +42,9 @@ def test_how_long_a_token_is_taken(text: str, code: int, capsys: pytest.CaptureF
     ],
 )
 def test_a_login_that_cannot_be_keeps_nothing(
-    words: list[str], typed: str, said: tuple[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], typed: str, message: tuple[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, sentence = said
+    code, sentence = message
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     assert main(["login", *words, *NOWHERE]) == code
     output = capsys.readouterr()

@@ -468,7 +468,7 @@ def test_check_server_and_servers(peers: list[object], server_code: int, servers
 
 
 @pytest.mark.parametrize(
-    ("engine", "words", "said"),
+    ("engine", "words", "message"),
     [
         ({"tls": True, "release": "9.1.2", "certificateDaysLeft": 80}, "--check-tls", "valid for 80 days"),
         ({"tls": True, "release": "9.1.2", "certificateDaysLeft": 13}, "", "of the engines of server server0 ends in 13 days"),
@@ -477,12 +477,12 @@ def test_check_server_and_servers(peers: list[object], server_code: int, servers
         ({"tls": False, "release": "9.1.2", "certificateDaysLeft": None}, "", ""),
     ],
 )
-def test_check_server_looks_at_its_engines(engine: dict[str, Any], words: str, said: str, tmp_path: Path) -> None:
+def test_check_server_looks_at_its_engines(engine: dict[str, Any], words: str, message: str, tmp_path: Path) -> None:
     manager = Dialect({"GET /peers": [{**server("server0", local=True), "engine": engine}]})
     output = manager.runs(tmp_path, f"check server {words}")
     fine = engine["tls"] and engine["certificateDaysLeft"] > 13
-    assert output.code == (0 if fine or not said else 1)
-    assert said in output.err
+    assert output.code == (0 if fine or not message else 1)
+    assert message in output.err
 
 
 @pytest.mark.parametrize(

@@ -289,15 +289,15 @@ def test_managers_pass_orders_on_and_a_server_is_drained_and_stopped(domain: Loc
 
 def test_without_access_control_every_view_says_so(tmp_path: Path) -> None:
     """As somebody chose it: whoever reaches the manager commands it, and nobody who looks can miss that."""
-    said = "access control is off: every user of this machine is an administrator"
+    warning = "access control is off: every user of this machine is an administrator"
     with local_domain(tmp_path / "off", 1, {"DKV_ACCESS_CONTROL": "off"}) as domain:
         first = domain.managers[0]
         domain.create("Open", "-InstanceCount", "1")
         assert not (first.data_dir / MANAGER_SOCKET).exists()
         for line in ("Get-DkvStore", "Get-DkvStore Open", "show domain", "show waiting", "show events", "get databases"):
             output = domain.dkv(*line.split())
-            assert output.code == 0 and output.err.splitlines()[-1] == f"warning: {said}", (line, output)
-        assert said in domain.do("show", "domain").out and said in Nuocmd(domain).do("show", "domain")
+            assert output.code == 0 and output.err.splitlines()[-1] == f"warning: {warning}", (line, output)
+        assert warning in domain.do("show", "domain").out and warning in Nuocmd(domain).do("show", "domain")
         with urllib.request.urlopen(f"http://{first.host}:7801/admin/v1/domain", timeout=30) as answer:
             assert json.load(answer)["accessControl"] == "off"
         nobody = Credentials({"DKV_TOKEN": "dkvt_000000000000_" + "x" * 43})

@@ -58,8 +58,8 @@ def test_a_third_server_joins_with_a_token_and_is_one_of_the_domain(domain: Loca
     assert not (third.data_dir / "domain.sqlite").exists()
     assert "used 1 of 1 times" in domain.do("get", "join-tokens").out
     secret_part = token.split(".")[3]
-    kept = [path for path in domain.root.rglob("*") if path.is_file() and path != secret]
-    assert not [path for path in kept if secret_part in path.read_bytes().decode("latin-1")]
+    files = [path for path in domain.root.rglob("*") if path.is_file() and path != secret]
+    assert not [path for path in files if secret_part in path.read_bytes().decode("latin-1")]
     third.kill()
     third.restart()  # with the same words: what it joined is known, nothing is asked again
     third.kill()

@@ -165,9 +165,9 @@ def _fails_over_by_tail(domain: Watched, counters: list[Counter]) -> bool:
 
 def test_the_transport_is_fixed_while_the_store_runs(domain: Watched) -> None:
     with domain.unchanged():
-        said = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", "engine-tls", "off")
-    assert said.code == 1
-    assert "fixed while it has processes" in said.err
+        refusal = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", "engine-tls", "off")
+    assert refusal.code == 1
+    assert "fixed while it has processes" in refusal.err
 
 
 def test_a_leaf_that_is_not_the_one_it_was_given_is_replaced_and_proven(domain: Watched) -> None:

@@ -121,8 +121,8 @@ def test_a_store_lives_on_two_hosts_and_is_commanded_from_a_third(network: Netwo
     nowhere = {"XDG_CONFIG_HOME": str(network.root / "nowhere")}
     unknown = domain.dkv(desk, "show", "domain", "--managers", network.first.address, **nowhere)
     assert unknown.code == 1 and domain.sha256 in unknown.err and "dkv login https://10.0.0.11:7801 --ca-sha256" in unknown.err
-    said = domain.dkv(network.first, "get", "ca", "--managers", network.first.address)
-    assert domain.sha256 in said.err + said.out
+    output = domain.dkv(network.first, "get", "ca", "--managers", network.first.address)
+    assert domain.sha256 in output.err + output.out
     domain.do(desk, "Connect-DkvManager", network.managers)
     domain.do(desk, "New-DkvStore", "Orders", "orders", "-InsecureEngineTraffic", "yes")  # not every engine's program can TLS
     domain.do(desk, "Start-DkvStore", "Orders")
@@ -146,9 +146,9 @@ def test_a_leader_that_is_killed_is_replaced_and_a_switchover_moves_it_back(netw
     os.kill(int(pid), signal.SIGKILL)
     wait_for("another term", lambda: leader()["serving"] and int(str(leader()["term"])) > int(str(before["term"])))
     wait_for("both in sync", lambda: len(list(leader()["inSync"])) == 2)  # type: ignore[call-overload]
-    kept = leader()["leader"]
+    leading = leader()["leader"]
     domain.do(desk, "switchover", "database", "--db-name", "Orders")
-    wait_for("the other one leads", lambda: leader()["leader"] != kept and leader()["serving"])
+    wait_for("the other one leads", lambda: leader()["leader"] != leading and leader()["serving"])
 
 
 def test_one_manager_passes_a_request_on_to_the_other_host(network: Network) -> None:
@@ -189,10 +189,10 @@ def authority_of(network: Network) -> tuple[str, str]:
     path = network.root / f"state-{time.monotonic_ns()}"
     network.domain.do(network.first, "backup", "state", "--file", str(path), "--managers", network.first.address)
     text = path.read_text()
-    found = re.search(r'\\?"key\\?": ?\\?"([0-9a-f]{200,})', text)
+    match = re.search(r'\\?"key\\?": ?\\?"([0-9a-f]{200,})', text)
     uid = re.search(r'"uid": ?"([0-9a-f]{32})"', text)
-    assert found and uid, text[:2000]
-    return found[1], uid[1]
+    assert match and uid, text[:2000]
+    return match[1], uid[1]
 
 
 def test_a_man_in_the_middle_who_shows_the_true_authority_gets_no_secret(network: Network, tmp_path: Path) -> None:

@@ -30,21 +30,21 @@ def copy(directory: Path, number: int, sequence: int, users: EngineUsers, writte
 
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_the_users_of_the_newest_position_are_taken_and_a_closed_store_stays_closed(tmp_path: Path, newest_first: bool) -> None:
-    found = [
+    copies = [
         copy(tmp_path, 0, 9, EngineUsers(False, (ADA,)), 1),
         copy(tmp_path, 1, 5, EngineUsers(True, (ADA, EVE)), 2),  # it ended before eve was deleted and the store was closed
     ]
-    (users,) = users_of(found if newest_first else found[::-1]).values()
+    (users,) = users_of(copies if newest_first else copies[::-1]).values()
     assert users == EngineUsers(False, (ADA,))
 
 
 def test_of_equal_positions_the_newest_file_is_taken_and_what_any_says_of_closing(tmp_path: Path) -> None:
-    found = [copy(tmp_path, 0, 9, EngineUsers(False, (ADA,)), 1), copy(tmp_path, 1, 9, EngineUsers(True, (ADA, EVE)), 2)]
-    assert users_of(found)["o"] == EngineUsers(False, (ADA, EVE))
+    copies = [copy(tmp_path, 0, 9, EngineUsers(False, (ADA,)), 1), copy(tmp_path, 1, 9, EngineUsers(True, (ADA, EVE)), 2)]
+    assert users_of(copies)["o"] == EngineUsers(False, (ADA, EVE))
 
 
 def test_a_file_that_says_nothing_useful_is_read_past(tmp_path: Path) -> None:
-    found = [copy(tmp_path, 0, 9, EngineUsers(False, (ADA,)), 1)]
+    copies = [copy(tmp_path, 0, 9, EngineUsers(False, (ADA,)), 1)]
     with (tmp_path / "0" / "users.acl").open("a") as file:
         file.write("\nuser\n\n")
-    assert users_of(found)["o"] == EngineUsers(False, (ADA,))
+    assert users_of(copies)["o"] == EngineUsers(False, (ADA,))

@@ -165,8 +165,8 @@ def judge_peer(leaf: str | bytes, authorities: Sequence[str], owner: Owner, livi
 
 def _out_of_date(read: crypto.Certificate, now: int) -> Refused | None:
     if now >= read.not_after:
-        said = f"The certificate expired at {moment(read.not_after)}; this machine's clock says {moment(now)}."
-        return no("bad_certificate", said, AGAIN)
+        message = f"The certificate expired at {moment(read.not_after)}; this machine's clock says {moment(now)}."
+        return no("bad_certificate", message, AGAIN)
     if now < read.not_before:
         return no(
             "bad_certificate",

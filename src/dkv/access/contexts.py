@@ -124,8 +124,8 @@ class Contexts:
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     """What is another one once a file was replaced. Raises OSError."""
-    found = os.stat(path, follow_symlinks=False)
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    status = os.stat(path, follow_symlinks=False)
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def why_handshake_failed(error: Exception) -> str:

@@ -196,9 +196,9 @@ def _name(common: str) -> x509.Name:
 
 def _general_names(names: Names) -> list[x509.GeneralName]:
     try:
-        found: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.uri)]
-        found += [x509.IPAddress(ipaddress.ip_address(address)) for address in names.addresses]
-        return found + [x509.DNSName(name) for name in names.names]
+        general_names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(names.uri)]
+        general_names += [x509.IPAddress(ipaddress.ip_address(address)) for address in names.addresses]
+        return general_names + [x509.DNSName(name) for name in names.names]
     except (ValueError, TypeError) as error:
         raise Malformed(f"one of its names cannot stand in a certificate: {error}") from error
 
@@ -247,10 +247,10 @@ def _certificate(certificate: str | bytes) -> x509.Certificate:
 
 
 def _read(parsed: x509.Certificate) -> Certificate:
-    found = {type(extension.value): extension.value for extension in parsed.extensions}
-    names = cast("x509.SubjectAlternativeName | None", found.get(x509.SubjectAlternativeName))
-    basic = cast("x509.BasicConstraints | None", found.get(x509.BasicConstraints))
-    usages = cast("x509.ExtendedKeyUsage | None", found.get(x509.ExtendedKeyUsage))
+    extensions = {type(extension.value): extension.value for extension in parsed.extensions}
+    names = cast("x509.SubjectAlternativeName | None", extensions.get(x509.SubjectAlternativeName))
+    basic = cast("x509.BasicConstraints | None", extensions.get(x509.BasicConstraints))
+    usages = cast("x509.ExtendedKeyUsage | None", extensions.get(x509.ExtendedKeyUsage))
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     public = parsed.public_key().public_bytes(serialization.Encoding.DER, form)
     return Certificate(

@@ -56,10 +56,10 @@ def new_join_token(authority: str, random: bytes) -> JoinToken:
 
 def parse(text: str) -> JoinToken | Refused:
     """The token that was pasted, or what is wrong with it, without asking anybody. No sentence repeats the secret."""
-    found = _WHOLE.fullmatch(text.strip())
+    parts = _WHOLE.fullmatch(text.strip())
     body, _, checksum = text.strip().rpartition(".")
-    if found and hmac.compare_digest(_checksum(body), checksum):
-        return JoinToken(found[1], found[2], found[3])
+    if parts and hmac.compare_digest(_checksum(body), checksum):
+        return JoinToken(parts[1], parts[2], parts[3])
     if not text.strip().startswith(KIND):
         return no("bad_join_token", f"This is no join token: a join token begins with {KIND}.", ANOTHER)
     lengths = tuple(len(part) for part in text.strip().split("."))

@@ -74,8 +74,8 @@ def _fits_old(password: bytes, stored: str) -> bool:
     try:
         _, cost, block, parallel, salt, digest = stored.split("$")
         effort = (int(cost), int(block), int(parallel))
-        found = hashlib.scrypt(password, salt=bytes.fromhex(salt), n=effort[0], r=effort[1], p=effort[2], maxmem=64_000_000)
-        return hmac.compare_digest(found, bytes.fromhex(digest))
+        computed = hashlib.scrypt(password, salt=bytes.fromhex(salt), n=effort[0], r=effort[1], p=effort[2], maxmem=64_000_000)
+        return hmac.compare_digest(computed, bytes.fromhex(digest))
     except ValueError:
         return False
 

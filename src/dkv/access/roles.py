@@ -19,7 +19,7 @@ from dkv.domain.rights import BUILT_IN, SENSITIVE, Right
 
 
 @dataclass(frozen=True)
-class Asked:
+class AccessRequest:
     """What a caller asks for. `payload` holds the fields of the body; None while the body has not been read."""
 
     right: Right
@@ -44,30 +44,31 @@ Judgement = Allowed | NeedsPayload | Refused
 ALLOWED, NEEDS_PAYLOAD = Allowed(), NeedsPayload()
 
 
-def judge(caller: Caller, asked: Asked, roles: Mapping[str, Role]) -> Judgement:
+def judge(caller: Caller, access_request: AccessRequest, roles: Mapping[str, Role]) -> Judgement:
     """Whether the caller may. `roles` are those that somebody made, by name."""
-    if asked.right is Right.OPEN:
+    if access_request.right is Right.OPEN:
         return ALLOWED
-    verdicts = [_granted(granted, asked, roles) for granted in caller.grants]
+    verdicts = [_granted(granted, access_request, roles) for granted in caller.grants]
     if not verdicts or not all(verdicts):
-        return _refusal(caller, asked)
+        return _refusal(caller, access_request)
     return NEEDS_PAYLOAD if NEEDS_PAYLOAD in verdicts else ALLOWED
 
 
-def _granted(granted: Sequence[str], asked: Asked, roles: Mapping[str, Role]) -> Allowed | NeedsPayload | None:
+def _granted(granted: Sequence[str], access_request: AccessRequest, roles: Mapping[str, Role]) -> Allowed | NeedsPayload | None:
     names = containing(roles, granted)
-    if any(asked.right in BUILT_IN[name] for name in names if name in BUILT_IN):
+    if any(access_request.right in BUILT_IN[name] for name in names if name in BUILT_IN):
         return ALLOWED
     made = [roles[name] for name in sorted(names) if name in roles and name not in BUILT_IN]
-    verdicts = [_matches(request, asked) for role in made for request in role.requests]
+    verdicts = [_matches(request, access_request) for role in made for request in role.requests]
     return ALLOWED if ALLOWED in verdicts else next((verdict for verdict in verdicts if verdict), None)
 
 
-def _refusal(caller: Caller, asked: Asked) -> Refused:
+def _refusal(caller: Caller, access_request: AccessRequest) -> Refused:
     held = sorted({name for granted in caller.grants for name in granted})
     return no(
         "not_allowed",
-        f"The principal {caller.principal} may not {asked.method} {asked.path[:200]}: that needs the right {asked.right}.",
+        f"The principal {caller.principal} may not {access_request.method} {access_request.path[:200]}: "
+        f"that needs the right {access_request.right}.",
         f"Its roles: {', '.join(held) or 'none'}. An administrator can give it another role, on a server: sudo dkv ...",
     )
 
@@ -75,18 +76,18 @@ def _refusal(caller: Caller, asked: Asked) -> Refused:
 # Requests ------------------------------------------------------------------------------------------------------------
 
 
-def _matches(request: AllowedRequest, asked: Asked) -> Allowed | NeedsPayload | None:
-    if request.method not in ("*", asked.method) or not address_matches(request.url, asked.path):
+def _matches(request: AllowedRequest, access_request: AccessRequest) -> Allowed | NeedsPayload | None:
+    if request.method not in ("*", access_request.method) or not address_matches(request.url, access_request.path):
         return None
-    if asked.right in SENSITIVE and "*" in request.url:
+    if access_request.right in SENSITIVE and "*" in request.url:
         return None
-    if not _holds(request.path, asked.path_parameters) or not _all_hold(request.query, asked.query):
+    if not _holds(request.path, access_request.path_parameters) or not _all_hold(request.query, access_request.query):
         return None
     if not request.payload:
         return ALLOWED
-    if asked.payload is None:
+    if access_request.payload is None:
         return NEEDS_PAYLOAD
-    return ALLOWED if _holds(request.payload, asked.payload) else None
+    return ALLOWED if _holds(request.payload, access_request.payload) else None
 
 
 def _holds(constraints: Pairs, given: Mapping[str, Any]) -> bool:
@@ -95,7 +96,7 @@ def _holds(constraints: Pairs, given: Mapping[str, Any]) -> bool:
 
 
 def _all_hold(constraints: Pairs, given: Mapping[str, Sequence[str]]) -> bool:
-    return all(given.get(name) and all(one == value for one in given[name]) for name, value in constraints)
+    return all(given.get(name) and all(given_value == value for given_value in given[name]) for name, value in constraints)
 
 
 def address_matches(pattern: str, path: str) -> bool:
@@ -113,8 +114,8 @@ def _fits(pattern: str, path: str) -> bool:
         return False
     place, last = len(first), others[-1]
     for piece in others[:-1]:
-        found = path.find(piece, place)
-        if found < 0:
+        position = path.find(piece, place)
+        if position < 0:
             return False
-        place = found + len(piece)
+        place = position + len(piece)
     return len(path) - len(last) >= place and path.endswith(last)

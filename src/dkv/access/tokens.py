@@ -56,15 +56,15 @@ def judge_token(text: str, tokens: Mapping[str, Token], now: int) -> Token | Ref
     """The token that this text is, or why it is not taken. An unknown id and a wrong secret get the same sentence after the
     same work.
     """
-    found = _WHOLE.fullmatch(text)
-    if found is None:
+    parts = _WHOLE.fullmatch(text)
+    if parts is None:
         return no("unauthenticated", f"The token is not whole: a token is {KIND}_, 12 characters, _ and 43 characters.", HINT)
-    kept = tokens.get(found[1])
-    shown = Secret(found[1], found[2]).hashed
-    fits = hmac.compare_digest(kept.hashed_secret if kept else _NOBODY, shown)
-    if kept is None or not fits:
+    token = tokens.get(parts[1])
+    shown = Secret(parts[1], parts[2]).hashed
+    fits = hmac.compare_digest(token.hashed_secret if token else _NOBODY, shown)
+    if token is None or not fits:
         return no("unauthenticated", "The token is not known: it was deleted, or is another domain's.", HINT)
-    if now >= kept.expires_at:
-        said = f"The token {kept.token_id} expired at {moment(kept.expires_at)}; this machine's clock says {moment(now)}."
-        return no("unauthenticated", said, HINT)
-    return kept
+    if now >= token.expires_at:
+        message = f"The token {token.token_id} expired at {moment(token.expires_at)}; this machine's clock says {moment(now)}."
+        return no("unauthenticated", message, HINT)
+    return token

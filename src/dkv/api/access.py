@@ -26,7 +26,7 @@ from dkv.access.certificates import Owner
 from dkv.access.domain_key import DomainKey
 from dkv.access.passwords import LONGEST_HEADER, Credentials, Verifier, basic_credentials
 from dkv.access.principals import Caller, Kind, Principal
-from dkv.access.roles import Asked
+from dkv.access.roles import AccessRequest
 from dkv.api.context import DRY_RUN, ManagerContext
 from dkv.api.guard import LOOKING
 from dkv.api.origin import CALLER
@@ -133,11 +133,11 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = match(scope["path"], scope["method"])
+        route = match(scope["path"], scope["method"])
         query = _query(scope)
-        right = found.right(scope["method"], query) if found else None
-        if right is Right.OPEN and found:
-            judged = {**scope, JUDGED: found.template, READER: await self._reads(found, scope, query)}
+        right = route.right(scope["method"], query) if route else None
+        if right is Right.OPEN and route:
+            judged = {**scope, JUDGED: route.template, READER: await self._reads(route, scope, query)}
             await self._app(judged, receive, send if scope["method"] in LOOKING else self._counting(scope, send))
             return
         try:
@@ -148,42 +148,42 @@ class Access:
         caller = scope.get(CALLER) or self._named(await self._caller(scope, state), scope)
         if isinstance(caller, Refused):
             await self._refuse(caller, scope, receive, send)
-        elif found is None or right is None:
+        elif route is None or right is None:
             await self._app({**scope, CALLER: caller}, receive, send)  # nothing is at that address, and the answer says so
         else:
-            asked = Asked(right, scope["method"], scope["path"], query, found.parts)
+            access_request = AccessRequest(right, scope["method"], scope["path"], query, route.parts)
             judged = {
                 **scope,
                 CALLER: caller,
-                JUDGED: found.template,
-                STILL_ALLOWED: partial(self._is_still_allowed, scope, asked),
+                JUDGED: route.template,
+                STILL_ALLOWED: partial(self._is_still_allowed, scope, access_request),
             }
-            verdict, receive = await _judge(caller, asked, state, receive)
+            verdict, receive = await _judge(caller, access_request, state, receive)
             if verdict is roles.ALLOWED:
                 await self._app(judged, receive, send)
             else:
                 assert isinstance(verdict, Refused)
                 await self._refuse(verdict, scope, receive, send)
 
-    async def _is_allowed(self, scope: Scope, asked: Asked) -> bool:
+    async def _is_allowed(self, scope: Scope, access_request: AccessRequest) -> bool:
         """Whether a request is allowed now. Raises StoreError."""
         state = (await self._manager.submitter.view()).state
         caller = await self._caller(scope, state)
-        return isinstance(caller, Caller) and roles.judge(caller, asked, roles_of(state)) is roles.ALLOWED
+        return isinstance(caller, Caller) and roles.judge(caller, access_request, roles_of(state)) is roles.ALLOWED
 
-    async def _is_still_allowed(self, scope: Scope, asked: Asked) -> bool:
+    async def _is_still_allowed(self, scope: Scope, access_request: AccessRequest) -> bool:
         """The same of a request that is being answered: what cannot be read was not revoked."""
         try:
-            return await self._is_allowed(scope, asked)
+            return await self._is_allowed(scope, access_request)
         except StoreError:
             return True
 
-    async def _reads(self, found: Matched, scope: Scope, query: Mapping[str, Sequence[str]]) -> bool:
+    async def _reads(self, route: Matched, scope: Scope, query: Mapping[str, Sequence[str]]) -> bool:
         """Whether who sends an open request may also see what only readers see there; with a bad credential it is a stranger."""
-        if found.template not in SHORTENED:
+        if route.template not in SHORTENED:
             return False
         try:
-            return await self._is_allowed(scope, Asked(Right.READ, scope["method"], scope["path"], query))
+            return await self._is_allowed(scope, AccessRequest(Right.READ, scope["method"], scope["path"], query))
         except StoreError:
             local = self._local(scope)
             return local is not None and bool(local.grants[0])
@@ -198,8 +198,8 @@ class Access:
         if caller is None or not caller.grants[0]:
             await self._answer(waiting(error), {"Retry-After": "1"})(scope, receive, send)
             return
-        found = match(scope["path"], scope["method"])
-        await self._app({**scope, CALLER: caller, JUDGED: found.template if found else ""}, receive, send)
+        route = match(scope["path"], scope["method"])
+        await self._app({**scope, CALLER: caller, JUDGED: route.template if route else ""}, receive, send)
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
         self._count(scope, refused.code, refused.message)
@@ -312,14 +312,16 @@ class Access:
         return principals.server(uid)
 
 
-async def _judge(caller: Caller, asked: Asked, state: State, receive: Receive) -> tuple[roles.Judgement, Receive]:
+async def _judge(
+    caller: Caller, access_request: AccessRequest, state: State, receive: Receive
+) -> tuple[roles.Judgement, Receive]:
     """The verdict, never that the body is needed: it is read then, and given again by the new `receive`."""
     made = roles_of(state)
-    verdict = roles.judge(caller, asked, made)
+    verdict = roles.judge(caller, access_request, made)
     if verdict is not roles.NEEDS_PAYLOAD:
         return verdict, receive
     body = await _read(receive)
-    return roles.judge(caller, _with_payload(asked, body), made), _again(body, receive)
+    return roles.judge(caller, _with_payload(access_request, body), made), _again(body, receive)
 
 
 def _detail(body: bytes) -> str:
@@ -362,10 +364,10 @@ def refuse_unjudged(request: Request) -> None:
 
 
 def _query(scope: Scope) -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = {}
+    parameters: dict[str, list[str]] = {}
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
-        found.setdefault(name, []).append(value)
-    return found
+        parameters.setdefault(name, []).append(value)
+    return parameters
 
 
 async def _read(receive: Receive) -> bytes:
@@ -392,10 +394,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _with_payload(asked: Asked, body: bytes) -> Asked:
+def _with_payload(access_request: AccessRequest, body: bytes) -> AccessRequest:
     try:
         payload: Any = json.loads(body)
     except (ValueError, RecursionError):
         payload = {}
     fields = payload if isinstance(payload, dict) else {}
-    return Asked(asked.right, asked.method, asked.path, asked.query, asked.path_parameters, fields)
+    return AccessRequest(
+        access_request.right,
+        access_request.method,
+        access_request.path,
+        access_request.query,
+        access_request.path_parameters,
+        fields,
+    )

@@ -145,11 +145,11 @@ class Matched:
 
     def right(self, method: str, query: Mapping[str, Sequence[str]]) -> Right | None:
         """What the method asks for; None for a method that the address does not have."""
-        asked = self.rights.get(method)
+        right = self.rights.get(method)
         template, parameter = UNMASKED
-        if asked is not None and self.template == template and any(value != "true" for value in query.get(parameter, ())):
-            return PASSWORDS if method == "GET" else asked
-        return asked
+        if right is not None and self.template == template and any(value != "true" for value in query.get(parameter, ())):
+            return PASSWORDS if method == "GET" else right
+        return right
 
 
 def match(path: str, method: str = "") -> Matched | None:
@@ -159,10 +159,10 @@ def match(path: str, method: str = "") -> Matched | None:
     other: Matched | None = None
     for template, pattern in _PATTERNS:
         if matched := pattern.fullmatch(path):
-            found = Matched(template, ROUTES[template], _parts(template, matched.groupdict()))
-            if method in found.rights:
-                return found
-            other = other or found
+            matched_route = Matched(template, ROUTES[template], _parts(template, matched.groupdict()))
+            if method in matched_route.rights:
+                return matched_route
+            other = other or matched_route
     return other
 
 

@@ -67,8 +67,8 @@ def _named_authorities(bound: Bound, targets: Sequence[Endpoint]) -> str:
     from dkv.client import secured  # only https pays for TLS
 
     for target in targets:
-        if target.secured and (found := secured.pinned(_shown(target), sha256)):
-            return found
+        if target.secured and (pinned := secured.pinned(_shown(target), sha256)):
+            return pinned
     raise CliError(
         f"No manager of {', '.join(map(str, targets))} names an authority with that SHA-256; nothing was sent.",
         "Compare it with what dkv get ca prints on a manager's own machine, and the address.",

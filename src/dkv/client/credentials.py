@@ -72,8 +72,8 @@ class Credentials:
         except OSError as error:
             raise BadCredentials(f"{path} cannot be read: {error.strerror}.", "Run dkv login again.") from error
         with open(fd, encoding="utf-8") as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
                 raise BadCredentials(f"{path} can be used by others.", "Run dkv logout, then dkv login with new credentials.")
             try:
                 fields = json.load(file)

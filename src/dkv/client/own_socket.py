@@ -42,15 +42,15 @@ def find(host: str, port: int) -> OwnSocket | None:
     return None
 
 
-def connect(found: OwnSocket, timeout: float) -> socket.socket:
+def connect(own_socket: OwnSocket, timeout: float) -> socket.socket:
     """A connection to that very process. Raises OSError."""
-    folder = os.open(found.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(own_socket.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout)
         connection.connect(f"/proc/self/fd/{folder}/{MANAGER_SOCKET}")  # the whole path may be longer than an address may be
         pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        if (pid, uid) != (found.pid, found.uid):
+        if (pid, uid) != (own_socket.pid, own_socket.uid):
             raise ConnectionRefusedError
     except BaseException:
         connection.close()

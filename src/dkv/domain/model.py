@@ -622,10 +622,10 @@ class State(Reader):
 
         A state that is still being drafted is never asked so.
         """
-        found: dict[Hashable, Any] = self._found  # type: ignore[attr-defined]
+        values: dict[Hashable, Any] = self._found  # type: ignore[attr-defined]
         key = (find, about)
         try:
-            answer: T = found[key]
+            answer: T = values[key]
         except KeyError:
-            answer = found[key] = find(self, *about)
+            answer = values[key] = find(self, *about)
         return answer

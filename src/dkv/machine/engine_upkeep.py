@@ -40,8 +40,8 @@ def rewrite_steps(seen: Observation, group: Group, engine: EngineSeen, leads: bo
 
 def just_had_its_turn(seen: Observation, engine: EngineSeen) -> bool:
     """Whether its group's other copies may rewrite before it does so again."""
-    had = seen.rewrite_leases.get(engine.start_id)
-    return had is not None and seen.conditions.now < had + (REWRITE_LEASE + OTHERS_FIRST) * 1000
+    taken_at = seen.rewrite_leases.get(engine.start_id)
+    return taken_at is not None and seen.conditions.now < taken_at + (REWRITE_LEASE + OTHERS_FIRST) * 1000
 
 
 def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:

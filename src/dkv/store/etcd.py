@@ -125,14 +125,14 @@ class EtcdStore:
         self._wake()
 
     async def _pages(self) -> tuple[list[Any], int]:
-        start, revision, found = self._layout.state, 0, list[Any]()
+        start, revision, records = self._layout.state, 0, list[Any]()
         while True:
             request = message("RangeRequest", key=start, range_end=after(self._layout.state), limit=PAGE, revision=revision)
             answer = await self._ask("range", request)
-            found += answer.kvs
+            records += answer.kvs
             revision = revision or answer.header.revision
             if not answer.more:
-                return found, revision
+                return records, revision
             start = answer.kvs[-1].key + b"\0"
 
     async def watch(self) -> AsyncIterator[Snapshot]:
@@ -158,18 +158,18 @@ class EtcdStore:
                     await changed.wait()
 
     async def events(self, after_: int, limit: int) -> Sequence[StoredEvent]:
-        found: list[StoredEvent] = []
-        while len(found) < limit:
-            most = min(limit - len(found), PAGE)
+        collected: list[StoredEvent] = []
+        while len(collected) < limit:
+            most = min(limit - len(collected), PAGE)
             start = self._layout.event(max(0, after_) + 1)
             head, kvs = await self._head_and(look(start, after(self._layout.events), most))
             oldest = head.sequence - self._keep_events
             events = [event for event in stored_events(kvs, self._layout) if event.sequence > max(after_, oldest)]
-            found += events
+            collected += events
             if len(kvs) < most:
                 break
             after_ = max([after_, oldest, *(event.sequence for event in events)])
-        return tuple(found[: max(0, limit)])
+        return tuple(collected[: max(0, limit)])
 
     async def newest(self) -> int:
         head, _ = await self._head_and(look(self._layout.head))

@@ -50,10 +50,10 @@ def create(session: Session, bound: Bound) -> int:
 
 def tokens(session: Session, bound: Bound) -> int:
     """One line for each token."""
-    found = native(session, bound).tokens()
+    listed = native(session, bound).tokens()
     if session.screen.as_json:
-        session.screen.data(found)
-    for token in () if session.screen.as_json else found:
+        session.screen.data(listed)
+    for token in () if session.screen.as_json else listed:
         session.screen.line(_line(token))
     return DONE
 

@@ -216,9 +216,9 @@ def _same_topology(draft: Draft, command: CreateDatabase) -> bool:
 
 def _fits(archive: Archive, new: NewArchive) -> bool:
     """Whether the archive is what was asked for; what was left open then was chosen by the domain."""
-    had = (archive.server_id, archive.name, archive.group, archive.path, archive.cluster_port, archive.client_port)
+    placement = (archive.server_id, archive.name, archive.group, archive.path, archive.cluster_port, archive.client_port)
     requested = (new.server_id, new.name, new.group, new.path, new.cluster_port, new.client_port)
-    return all(not wanted or wanted == present for present, wanted in zip(had, requested, strict=True))
+    return all(not wanted or wanted == present for present, wanted in zip(placement, requested, strict=True))
 
 
 def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
