@@ -75,6 +75,14 @@ def test_a_leaf_is_left_alone_until_then_and_where_nothing_is_known_of_it() -> N
         assert of_certificates(stage.steps("s1", away)) == []
 
 
+def test_an_engine_that_is_busy_or_loads_is_given_none_until_it_has_done_so() -> None:
+    stage = staged().settled()
+    due = shown(stage, days_left=0)
+    for away in (replace(due, answering=False), replace(due, loading=True), replace(due, busy=True)):
+        assert of_certificates(stage.steps("s1", away)) == []
+    assert of_certificates(stage.steps("s1", due))
+
+
 def test_an_engine_of_a_plain_store_gets_no_certificate() -> None:
     stage = Stage().settled()
     assert of_certificates(stage.steps("s1", shown(stage, trust="another"))) == []
