@@ -104,10 +104,9 @@ class Settings:
         range=(100, 86_400_000),
     )
     restart_budget: int = _setting(
-        DEFAULTS["restart_budget"], "so many early ends within restart_window_ms park an archive", range=(0, 1000)
-    )
-    restart_window_ms: int = _setting(
-        DEFAULTS["restart_window"], "the time within which early ends count for restart_budget", range=(0, 86_400_000)
+        DEFAULTS["restart_budget"],
+        "so many early ends in a row; then a restart waits, 10 s at first and 5 min at most",
+        range=(0, 1000),
     )
     access_control: str = _setting(
         "on",

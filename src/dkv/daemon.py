@@ -306,7 +306,6 @@ def options_of(settings: Settings) -> DatabaseOptions:
         failover_limit=settings.failover_limit or 0,
         tail_above=settings.tail_above_bytes,
         restart_budget=settings.restart_budget,
-        restart_window=settings.restart_window_ms,
         min_in_sync=settings.min_in_sync,
         append_fsync=settings.appendfsync,
     )

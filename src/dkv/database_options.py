@@ -159,8 +159,7 @@ TABLE = (
         special=0,
         special_means="no limit",
     ),
-    Option("restart-budget", "number", 3, "so many early ends within restart-window park an archive"),
-    Option("restart-window", "number", 60_000, "the time within which early ends count for restart-budget", unit="ms"),
+    Option("restart-budget", "number", 3, "so many early ends in a row; then a restart waits, 10 s at first and 5 min at most"),
     Option(
         "tail-above",
         "number",

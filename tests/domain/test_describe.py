@@ -154,7 +154,6 @@ INSTANCES: list[tuple[str, StateBuilder, str, str | None]] = [
     ("stopped", StateBuilder().without(B, "graceful stop", stopped_by_operator=True), "Stopped", "stopped by an operator"),
     ("killed by an operator", StateBuilder().without(B, "operator kill"), "Stopped", "it was stopped"),
     ("died", StateBuilder().without(B, **FAILED), "Failed", "killed by signal 9, sender unknown"),
-    ("parked", StateBuilder().without(B, parked="it ended 3 times"), "Failed", "stopped restarting it: it ended 3 times"),
 ]
 
 
@@ -232,7 +231,6 @@ VACANCIES: list[tuple[str, StateBuilder, str, str]] = [
         "o-1 was stopped by an operator",
         "Start it: start instance o-1 of store o.",
     ),
-    ("parked", StateBuilder(**VACANT).without(A, parked="disk full"), "o-1 is parked: disk full", "Cure the cause"),
     ("server lost", StateBuilder(**VACANT).lose(A), "o-1 is on server s1, which is away", "Bring server s1 back."),
     ("failed", StateBuilder(**VACANT).without(A, **FAILED), "does not run: killed by signal 9", "Start it"),
     ("stopping", StateBuilder(**VACANT).now(A, state=ProcessState.REQUESTED_SHUTDOWN), "o-1 is stopping", "Start it again"),

@@ -140,12 +140,12 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "db-2 was stopped by an operator",
         "start instance db-2 of store db",
     ),
-    "parked": (
+    "held back after ends in a row": (
         UP + "exit db-2 because=bad; exit db-2 because=bad; exit db-2 because=bad",
-        "archive 1 (db-2)",
-        "an operator",
-        "stopped restarting it: it ended 3 times",
-        "Cure the cause, then: start instance db-2",
+        "process 4 (db-2)",
+        "its next try",
+        "its last 3 processes ended before or soon after they ran: bad; the next one starts at 01:00:10Z",
+        "Cure the cause; it starts at once with: start instance db-2 of store db; or, while another copy is in sync, replace",
     ),
     "held back by a full disk": (
         UP + 3 * 'exit db-2 cause="disk full" because=full; ',

@@ -118,7 +118,6 @@ def _group(state: State, group: Group) -> str:
 
 def _archive(archive: Archive) -> str:
     extra = " stopped by operator" if archive.stopped_by_operator else ""
-    extra += f" parked: {archive.parked}" if archive.parked else ""
     extra += " deleted" if archive.removed else ""
     extra += f" of group {archive.group}" if archive.copy else ""
     return f"archive {archive.name} [{archive.archive_id}] on {archive.server_id} {archive.state}{extra}"
@@ -137,4 +136,4 @@ def _tombstone(state: State, tombstone: Tombstone) -> str:
     place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
     line = f"({tombstone.major},{tombstone.minor}) process {process.start_id} {process.role} {place}"
     line += f" node {process.node_id or '-'} EXITED({process.state}:{process.engine_state})"
-    return line + f": {tombstone.reason} ({tombstone.exit_code})" + (" parked" if tombstone.parked else "")
+    return line + f": {tombstone.reason} ({tombstone.exit_code})"

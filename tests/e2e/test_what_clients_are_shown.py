@@ -131,7 +131,7 @@ def probed(store: Json) -> Iterator[list[Prober]]:
 
 
 def test_no_engine_ever_names_a_node_that_does_not_exist(tmp_path: Path) -> None:
-    # One instance is killed three times within a minute: with the default restart budget it would be parked.
+    # One instance is killed three times within a minute: with the default restart budget it would be held back.
     with local_domain(tmp_path, servers=2, settings={"DKV_RESTART_BUDGET": "100"}) as domain:
         domain.create("Shown", "-InstanceCount", "2", "-ReplicationFactor", "2", start=False)
         with probed(domain.client.store("Shown")) as probers:

@@ -320,7 +320,7 @@ def _name(state: State, archive_id: int | None) -> str:
 
 
 def _archive(state: State, database: Database, archive: Archive) -> Iterator[BlockedItem]:
-    """An archive without a process, which was not stopped on request, in a database that runs; or a parked one."""
+    """An archive without a process, which was not stopped on request, in a database that runs."""
     if state.process_on(archive.archive_id):
         return
     ended = last_tombstone(state, archive.archive_id)
@@ -329,18 +329,7 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
     if now and ended and ended.process.start_id in {end.start_id for end in now.ended}:
         yield BlockedItem("archive", subject, archive.database, "the state backend", at, f"it ended: {ended.reason}", now.hint)
         return
-    if archive.parked:
-        cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
-        yield BlockedItem(
-            "archive",
-            subject,
-            archive.database,
-            "an operator",
-            at,
-            f"the domain stopped restarting it: {archive.parked}",
-            hint(f"{cure}, then: ", start_instance(archive), "."),
-        )
-    elif archive.state is ArchiveState.NOT_RUNNING and not archive.stopped_by_operator and _wants(database):
+    if archive.state is ArchiveState.NOT_RUNNING and not archive.stopped_by_operator and _wants(database):
         why = f"it does not run: {ended.reason or ended.cause}" if ended else "it does not run"
         yield BlockedItem("archive", subject, archive.database, "an operator", at, why, _start(state, archive.archive_id))
 

@@ -17,7 +17,6 @@ from dkv.domain.model import ArchiveState, Process, ProcessState, Reader, State
 
 JUST: dict[str, tuple[str, ...]] = {
     "archive.exited": ("process.exited",),
-    "archive.parked": ("process.exited",),
     "archive.launched": ("process.configured", "process.tracked"),
     "database.requested": ("process.requested",),
     "database.started": ("group.assigned", "process.started"),

@@ -1,7 +1,8 @@
 """Domain: processes that are requested again and held back, because those before them ended before they ran. Pure.
 
-The first end is repaired at once. After the next ones the process waits, longer each time; where something was missing that its
-manager can look for, until that is there again, and never so often that the archive is parked for it.
+The first end is repaired at once. After the next ones the process waits, longer each time: a little until its database's budget
+of quick restarts is spent, then 10 s to 5 min. Where something was missing that its manager can look for it waits until that is
+there again, and the budget does not count.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 
 from dkv.domain.model import Archive, DatabaseOptions, Process, Rest
 
-LONGEST = 300_000  # ms between two tries while something is missing
-SHORTEST = 1_000  # ms, doubled each time
+LONGEST = 300_000  # ms between two tries
+SHORTEST = 1_000  # ms between two tries while something is missing, doubled each time
+SPENT = 10_000  # ms between two tries once the budget is spent, doubled each time
+QUICK = 15_000  # ms over which the budget is spent where no process ever ran, at least
 
 
 @dataclass(frozen=True)
@@ -62,19 +65,28 @@ def next_rest(options: DatabaseOptions, ended: Process, cause: str, detail: str,
     """How the process after that one is to wait; `over` where it is not. `now` is in wall-clock ms."""
     tries = ended.rest.tries + 1 if ended.rest else 1
     lacks = cause if cause in LACKS else ""
-    delay = _delay(options, tries, bool(lacks), ended.running_at > 0)
+    budget = max(1, options.restart_budget)
+    spent = not lacks and tries >= budget
+    delay = SPENT << min(tries - budget, 20) if spent else _delay(budget, tries, bool(lacks), ended.running_at > 0)
+    delay = min(delay, LONGEST)
     since = ended.rest.since if ended.rest else now
-    return Rest(tries, since, lacks, detail, delay, now + delay, over=delay == 0)
+    return Rest(tries, since, lacks, detail, delay, now + delay, over=delay == 0, spent=spent)
 
 
-def _delay(options: DatabaseOptions, tries: int, lacks: bool, ran: bool) -> int:
-    """ms. What ends without ever having run is tried within its budget over half of the window at least, not within a blink;
-    what ran is started again at once, because clients wait for it."""
+def _delay(budget: int, tries: int, lacks: bool, ran: bool) -> int:
+    """ms within the budget. What never ran is not tried again within a blink; what ran is started at once, because clients wait
+    for it."""
     if tries == 1:
         return 0
     if lacks:
-        return int(min(LONGEST, SHORTEST * 2 ** min(tries - 2, 20)))
-    return 0 if ran else options.restart_window // max(1, options.restart_budget) // 4 * (tries - 1)
+        return SHORTEST << min(tries - 2, 20)
+    return 0 if ran else QUICK // budget * (tries - 1)
+
+
+def is_uncertain(process: Process | None) -> bool:
+    """Whether it is held back without anybody knowing when it will answer: nobody waits for it where another copy can serve."""
+    rest = rest_of(process)
+    return rest is not None and (bool(rest.lacks) or rest.spent)
 
 
 def next_begin(rest: Rest) -> str:

@@ -69,7 +69,6 @@ class DatabaseOptions:
     failover_grace: int = DEFAULTS["failover_grace"]
     failover_limit: int = DEFAULTS["failover_limit"]
     restart_budget: int = DEFAULTS["restart_budget"]
-    restart_window: int = DEFAULTS["restart_window"]
     script_limit: int = DEFAULTS["script_limit"]
     tail_above: int = DEFAULTS["tail_above"]
     engine_tls: str = DEFAULTS["engine_tls"]
@@ -262,8 +261,6 @@ class Archive:
     client_port: int
     state: ArchiveState = ArchiveState.PROVISIONED
     stopped_by_operator: bool = False
-    parked: str = ""  # why the domain stopped restarting it; any start request frees it
-    early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
     removed: bool = False  # deleted: its manager retires the directory, then it is gone ...
     kept: bool = False  # ... unless it is kept: it can be brought back under its id until it is purged
     restored: bool = False  # its directory holds restored data, with which its group is to begin
@@ -302,6 +299,7 @@ class Rest:
     next_at: int  # when it will be begun at the latest, to be shown
     armed: int | None = None  # domain clock, by the first Tick
     over: bool = False  # it waits no more
+    spent: bool = False  # the budget of quick restarts is spent: it may end again as soon as it is begun
 
 
 @dataclass(frozen=True)
@@ -397,7 +395,6 @@ class Tombstone:
     wait_status: int | None  # the real one, kept beside
     at: int
     last_words: tuple[str, ...] = ()
-    parked: bool = False
 
 
 @dataclass(frozen=True)

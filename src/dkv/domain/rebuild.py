@@ -323,7 +323,7 @@ def _unknown(finds: Finds, state: State) -> Iterable[str]:
         "options of the stores: copies as found, minInSync 1, memory and time limits at their defaults. "
         "A higher minInSync is not in force any more"
     )
-    yield "instances that were never started, stores without any archive, labels, what was stopped by an operator or parked"
+    yield "instances that were never started, stores without any archive, labels, what was stopped by an operator"
     yield "tombstones, events, incarnations and the record of enforced leaders: they begin anew"
     yield f"start ids in use: they go on at {state.next_start_id}, archive ids at {state.next_archive_id}"
 

@@ -55,7 +55,7 @@ def _database(database: Database) -> Database:
 
 def _archive(archive: Archive) -> Archive:
     state = ArchiveState.NOT_RUNNING if archive.state is ArchiveState.RUNNING else archive.state
-    return replace(archive, state=state, early_exits=())
+    return replace(archive, state=state)
 
 
 def _group(old: State, group: Group) -> Group:

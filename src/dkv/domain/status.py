@@ -71,7 +71,11 @@ def path_of(state: Reader, archive: Archive) -> str:
 def hint_of(state: Reader, archive: Archive, rest: Rest) -> Hint:
     """What a person can do about an archive whose process is held back, and how to have it begun now."""
     lack = lack_of(archive, path_of(state, archive), rest)
-    return hint(lack.hint if lack else "Cure the cause", "; it starts at once with: ", start_instance(archive), ".")
+    now = (lack.hint if lack else "Cure the cause", "; it starts at once with: ", start_instance(archive))
+    if not rest.spent:
+        return hint(*now, ".")
+    replaced = (remove_instance(archive), ", then ", action("addInstance", store=archive.database))
+    return hint(*now, "; or, while another copy is in sync, replace it: ", *replaced, ".")
 
 
 def store_status(state: State, database: str) -> str:
@@ -139,10 +143,6 @@ def why_not_running(state: Reader, archive: Archive) -> str | None:
 def instance_hint(state: Reader, archive: Archive) -> Hint:
     """What helps an instance that does not run and does not come up by itself."""
     process = state.process_on(archive.archive_id)
-    if process is None and archive.parked:
-        replaced = (remove_instance(archive), ", then ", action("addInstance", store=archive.database))
-        start = ("Cure the cause, then ", start_instance(archive))
-        return hint(*start, "; or, while another copy is in sync, replace it: ", *replaced, ".")
     if process is None:
         return hint("Start it: ", start_instance(archive), ".")
     if _is_leaving(state, process):
@@ -156,7 +156,7 @@ def instance_hint(state: Reader, archive: Archive) -> Hint:
 
 
 def _state_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
-    if archive.parked or _ended_badly(archive, tombstone):
+    if _ended_badly(archive, tombstone):
         return "Failed"
     if archive.state is ArchiveState.PROVISIONED and tombstone is None:
         return "Created"
@@ -176,8 +176,6 @@ def _is_leaving(state: Reader, process: Process) -> bool:
 
 
 def _why_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
-    if archive.parked:
-        return f"the domain stopped restarting it: {archive.parked}"
     if tombstone is not None and _ended_badly(archive, tombstone):
         return tombstone.reason or tombstone.cause
     if archive.stopped_by_operator:
@@ -313,8 +311,6 @@ def _lack(state: Reader, archive: Archive) -> tuple[str, Hint] | None:
 
 
 def _lack_at_rest(archive: Archive, tombstone: Tombstone | None) -> tuple[str, Hint]:
-    if archive.parked:
-        return f"is parked: {archive.parked}", hint("Cure the cause, then ", start_instance(archive), ".")
     start = hint("Start it: ", start_instance(archive), ".")
     if archive.stopped_by_operator:
         return "was stopped by an operator", start

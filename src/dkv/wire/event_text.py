@@ -23,7 +23,6 @@ WORDS = {
     "process.exited": "{subject} ended",
     "archive.exited": "{subject} no longer runs",
     "archive.launched": "{subject} runs",
-    "archive.parked": "{subject} is no longer restarted",
     "database.insecure_traffic": "the engines of {subject} speak without TLS where other machines reach them",
     "process.certificate": "the engines of {subject} show another certificate",
     "group.vacated": "{subject} lost its leader",

@@ -515,7 +515,6 @@ class Tombstone(Run):
     lastWords: list[str]
     incarnation: Incarnation
     at: Ms
-    parked: bool
 
 
 class Tombstones(TypedDict):

@@ -321,7 +321,6 @@ def _tombstone_view(state: State, tombstone: Tombstone) -> schemas.Tombstone:
         "lastWords": list(tombstone.last_words),
         "incarnation": {"major": tombstone.major, "minor": tombstone.minor},
         "at": tombstone.at,
-        "parked": tombstone.parked,
     }
 
 

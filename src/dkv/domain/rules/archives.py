@@ -319,14 +319,7 @@ def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | Non
     if set(ports) & set(_used_ports(draft, draft.servers[archive.server_id].host)):
         ports = _ports_for(draft, NewArchive(server_id=archive.server_id))
     archive = draft.put_archive(
-        archive,
-        removed=False,
-        kept=False,
-        stopped_by_operator=True,
-        parked="",
-        early_exits=(),
-        cluster_port=ports[0],
-        client_port=ports[1],
+        archive, removed=False, kept=False, stopped_by_operator=True, cluster_port=ports[0], client_port=ports[1]
     )
     database = draft.databases.get(archive.database)
     if database and database.state is not DatabaseState.TOMBSTONE:

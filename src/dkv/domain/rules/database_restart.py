@@ -147,7 +147,7 @@ def _again(draft: Draft, old: Process) -> None:
     """Request what ran before, with what it was requested with. An archive that is gone is passed over."""
     archive = draft.archive_of(old)
     if archive and not archive.removed:
-        draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
+        draft.put_archive(archive, stopped_by_operator=False)
     if old.archive_id is None or (archive and not archive.removed):
         request_again(draft, old)
 

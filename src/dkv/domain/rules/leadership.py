@@ -13,7 +13,7 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.held_back import rest_of
+from dkv.domain.held_back import is_uncertain
 from dkv.domain.model import ArchiveState, Enforcement, Group, Process, ProcessState, TailTransfer
 from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
@@ -112,9 +112,7 @@ def standing(draft: Draft, archive_id: int) -> Standing:
     alive = draft.server_alive(process.server_id)
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     ready = alive and process.report is not None and (process.state is ProcessState.STARTED or loaded)
-    rest = rest_of(process)
-    lacking = rest is not None and bool(rest.lacks)  # it is unknown when it will be able to answer
-    return Standing(archive_id, process, ready, pending=alive and not ready and not lacking)
+    return Standing(archive_id, process, ready, pending=alive and not ready and not is_uncertain(process))
 
 
 def _bootstrap(draft: Draft, group: Group) -> Process | None:
@@ -149,14 +147,13 @@ def _any_living(draft: Draft, group: Group) -> bool:
 def _may_come(draft: Draft, member: Standing) -> bool:
     """In a cold start an archive without a process may be requested a moment later, and may be newer."""
     archive = draft.archives.get(member.archive_id)
-    return member.process is None and archive is not None and not archive.parked and draft.server_alive(archive.server_id)
+    return member.process is None and archive is not None and draft.server_alive(archive.server_id)
 
 
 def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
     """A dead leader is waited for while its server's lease lives, or its machine still answers."""
     process = member.process
-    rest = rest_of(process)
-    if process is None or process.leaving or (rest and rest.lacks):
+    if process is None or process.leaving or is_uncertain(process):
         return False
     return draft.server_alive(process.server_id) or group.machine_answers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dkv.domain.draft import Draft
-from dkv.domain.held_back import LACKS, next_begin, next_rest
+from dkv.domain.held_back import next_begin, next_rest
 from dkv.domain.lifecycle import row
 from dkv.domain.model import (
     PROCESSES_OF,
@@ -70,17 +70,13 @@ def terminate(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     _emit_exit(draft, process, ending)
     draft.drop(process)
     database = draft.put_database(database, minor=database.minor + 1)
-    if archive:
-        if archive.state is ArchiveState.RUNNING:
-            archive = draft.move_archive(archive, "exited") or archive
-        if wanted and not process.restarted:
-            archive = _spend_budget(draft, process, archive, ending)
-    parked = bool(archive and wanted and archive.parked)
-    _add_tombstone(draft, database, process, ending, parked)
+    if archive and archive.state is ArchiveState.RUNNING:
+        archive = draft.move_archive(archive, "exited") or archive
+    _add_tombstone(draft, database, process, ending)
     group = draft.group_of(process)
     if group:
         _leave_group(draft, group, process, ending)
-    return archive if archive and wanted and not archive.parked else None
+    return archive if wanted else None
 
 
 def _emit_exit(draft: Draft, process: Process, ending: Ending) -> None:
@@ -123,21 +119,7 @@ def _rest(draft: Draft, process: Process, ending: Ending) -> Rest | None:
     return next_rest(options, process, ending.cause, ending.detail, draft.command.now)
 
 
-def _spend_budget(draft: Draft, process: Process, archive: Archive, ending: Ending) -> Archive:
-    """Park an archive whose processes end too soon too often. What is missing comes back: such an end is waited out."""
-    now = draft.command.now
-    if not _is_early(draft, process, ending) or ending.cause in LACKS:
-        return archive
-    options = draft.databases[process.database].options
-    exits = (*(at for at in archive.early_exits if now - at < options.restart_window), now)
-    if len(exits) < options.restart_budget:
-        return draft.put_archive(archive, early_exits=exits)
-    why = f"it ended {len(exits)} times within {options.restart_window // 1000} s, last: {ending.detail}"
-    draft.note("archive.parked", f"archive {archive.archive_id}", why, database=archive.database, archive_id=archive.archive_id)
-    return draft.put_archive(archive, early_exits=exits, parked=why)
-
-
-def _add_tombstone(draft: Draft, database: Database, process: Process, ending: Ending, parked: bool) -> None:
+def _add_tombstone(draft: Draft, database: Database, process: Process, ending: Ending) -> None:
     verdict = process.verdict
     tombstone = Tombstone(
         process=replace(process, report=None, waiting_since=None),
@@ -149,7 +131,6 @@ def _add_tombstone(draft: Draft, database: Database, process: Process, ending: E
         wait_status=ending.wait_status,
         at=draft.command.now,
         last_words=ending.last_words,
-        parked=parked,
     )
     draft.put(tombstone)
     _trim(draft, database)

@@ -60,7 +60,7 @@ def start_process(draft: Draft, command: StartProcess) -> Refused | None:
         _try_now(draft, held)
         return None
     if archive:
-        draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
+        draft.put_archive(archive, stopped_by_operator=False)
     open_incarnation(draft, database.name)
     process = new_process(draft, _requested(draft, command, archive))
     draft.answer.update(startId=process.start_id)
@@ -70,7 +70,6 @@ def start_process(draft: Draft, command: StartProcess) -> Refused | None:
 def _try_now(draft: Draft, process: Process) -> None:
     """One that is held back is begun at once, with its budget whole again."""
     assert process.archive_id is not None
-    draft.put_archive(draft.archives[process.archive_id], early_exits=())
     draft.put_process(process, rest=None)
     draft.note(
         "process.begun",

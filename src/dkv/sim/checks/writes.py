@@ -119,11 +119,9 @@ class Checkers(Watcher):
             return LEASE
         if archive.stopped_by_operator:
             return "an operator had stopped it"
-        if archive.parked:
-            return "it was parked after too many exits"
         rest = rest_of(process)
-        if rest is not None and rest.lacks:
-            return f"it could not be started again: {rest.lacks}"
+        if rest is not None and (rest.lacks or rest.spent):
+            return f"it could not be started again: {rest.lacks or 'it ended too often'}"
         if old.leader == archive_id and not old.open and waited >= GRACE:
             if self.nothing_stands_still:
                 self._world.fail(f"archive {archive_id} was given up although its engine worked, on a machine that is well")
