@@ -279,6 +279,7 @@ class Life:
             await self.submit(Tick(clock=clock))
         await self.ask("POST", f"/{STORE}/switchover", 202, json={})
         await self.submit(HandoverDeclined(reason="its leader is inside a script", **await self.quoting()))
+        await self.ask("POST", f"/{STORE}/rebalance", 202)
         await self.ask("POST", f"/{STORE}/restart", 202, json={"rolling": True})
         await self.ask("DELETE", f"/{STORE}/restart", 200)
         await self.submit(InSyncShrunk(archive_id=0, reason="it is about to be stopped", **await self.quoting()))

@@ -15,6 +15,11 @@ def _switchover(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.Switchover(now=runner.world.now, database=line.words[0], group=line.options.get("group", ""), to=to)
 
 
+@verb("rebalance")
+def _rebalance(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.RebalanceLeaders(now=runner.world.now, database=line.words[0])
+
+
 @verb("engine-silent")
 def _engine_silent(runner: ScenarioRunner, line: Line) -> c.Command:
     return EngineSilent(silent=not line.has("no-more"), **runner.of(line))

@@ -139,6 +139,7 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
     yield c.DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
     yield c.ShutdownDatabase(now=now, name=name, force=salt % 2 == 0)
     yield c.Switchover(now=now, database=name, to=salt % 7 if salt % 2 else None)
+    yield c.RebalanceLeaders(now=now, database=name)
     yield c.RestartDatabase(now=now, name=name, rolling=salt % 4 > 0, force=salt % 3 == 0)
     if salt % 5 == 0:
         yield c.StopRestart(now=now, name=name)

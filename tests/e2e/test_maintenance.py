@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -100,6 +101,15 @@ def all_there(domain: LocalDomain, seen: Traffic) -> None:
     assert not lost
 
 
+def leads(domain: LocalDomain) -> dict[str, int]:
+    """How many groups each server leads."""
+    return Counter(i["server"] for i in domain.client.store(STORE)["instances"] if i["role"] == "leader")
+
+
+def test_the_leaders_of_a_new_store_are_spread_over_its_servers(domain: LocalDomain) -> None:
+    assert leads(domain) == {"s1": 1, "s2": 1}
+
+
 def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) -> None:
     """Again and again: where all groups were handed over at the same moment, one time in eight failed."""
     with traffic(domain) as seen:
@@ -163,6 +173,18 @@ def test_a_server_is_drained_under_load_and_no_client_sees_an_error(domain: Loca
     assert {t["cause"] for t in ends} == {"graceful stop"}
     whole(domain)
     all_there(domain, seen)
+
+
+def test_leaders_are_spread_again_after_a_drain(domain: LocalDomain) -> None:
+    assert sorted(leads(domain).values()) == [2]
+    with traffic(domain) as seen:
+        output = domain.do("rebalance", "leaders", "--db-name", STORE)
+    assert len(output.out.splitlines()) == 1 and " in " in output.out, output
+    assert leads(domain) == {"s1": 1, "s2": 1}
+    assert seen.errors == []
+    all_there(domain, seen)
+    again = domain.do("rebalance", "leaders", "--db-name", STORE)
+    assert again.out == f"The leaders of {STORE} are spread already: s1 leads 1, s2 leads 1.\n"
 
 
 def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(domain: LocalDomain) -> None:

@@ -9,7 +9,7 @@ from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Key, accepted, database_of
 from dkv.api.routing import Router
-from dkv.domain.commands import RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
+from dkv.domain.commands import RebalanceLeaders, RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
 from dkv.wire import schemas
 
 router = Router(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
@@ -22,6 +22,15 @@ async def switchover(name: str, body: SwitchoverBody, context: Context, key: Key
     database_of(context.state, name)
     command = Switchover(database=name, group=body.group, to=body.to_start_id)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
+    return {"result": "Asked", "groups": answer.get("groups", [])}
+
+
+@router.post("/rebalance", status_code=202)
+async def rebalance_leaders(name: str, context: Context, key: Key) -> schemas.Asked:
+    """Ask for the handovers that spread the store's leaders evenly over its servers; without any if they are. Returns at once,
+    as a switchover."""
+    database_of(context.state, name)
+    answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(RebalanceLeaders(database=name), key)).answer
     return {"result": "Asked", "groups": answer.get("groups", [])}
 
 

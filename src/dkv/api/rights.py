@@ -39,6 +39,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/stores/{name}/instances/{instance}": {"DELETE": OPERATE},
     "/admin/v1/stores/{name}/instances/{instance}/start": {"POST": OPERATE},
     "/admin/v1/stores/{name}/instances/{instance}/stop": {"POST": OPERATE},
+    "/admin/v1/stores/{name}/rebalance": {"POST": OPERATE},
     "/admin/v1/stores/{name}/switchover": {"POST": OPERATE},
     "/admin/v1/stores/{name}/restart": {"POST": OPERATE, "DELETE": OPERATE},
     "/admin/v1/stores/{name}/options": {"POST": OPERATE},

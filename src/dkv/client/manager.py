@@ -145,6 +145,10 @@ class ManagerClient:
         body = {"group": group} | ({} if start_id is None else {"toStartId": start_id})
         return cast("schemas.Asked", self.change("POST", f"{_store(name)}/switchover", body))["groups"]
 
+    def rebalance_leaders(self, name: str) -> list[str]:
+        """Request the handovers that spread the leaders of a store over its servers. Gives the groups."""
+        return cast("schemas.Asked", self.change("POST", f"{_store(name)}/rebalance"))["groups"]
+
     def begin_restart(self, name: str, *, rolling: bool, force: bool) -> schemas.Restarting:
         """Begin a restart of a whole store; `processes` is how many it replaces."""
         body = {"rolling": rolling, "force": force}

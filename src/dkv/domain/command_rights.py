@@ -35,6 +35,7 @@ _ORDERS: Mapping[type[Command], Right] = {
     c.BringBackArchive: Right.OPERATE,
     c.SetDatabaseOptions: Right.OPERATE,
     c.Switchover: Right.OPERATE,
+    c.RebalanceLeaders: Right.OPERATE,
     c.RestartDatabase: Right.OPERATE,
     c.StopRestart: Right.OPERATE,
     c.DrainServer: Right.OPERATE,

@@ -337,6 +337,13 @@ class Switchover(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RebalanceLeaders(Command):
+    """Hand groups of a database over so that its leaders are spread evenly over the servers that could lead."""
+
+    database: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PositionReported(ManagerFact):
     """An engine that already runs answers in a vacancy. Fenced first, if it was found leading."""
 
@@ -948,6 +955,7 @@ ORDERS: tuple[type[Command], ...] = (
     BringBackArchive,
     SetDatabaseOptions,
     Switchover,
+    RebalanceLeaders,
     RestartDatabase,
     StopRestart,
     DrainServer,

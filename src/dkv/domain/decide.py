@@ -76,6 +76,7 @@ RULES: dict[type[Command], Rule] = {
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
     c.Switchover: switchover.switchover,
+    c.RebalanceLeaders: switchover.rebalance_leaders,
     c.RestartDatabase: database_restart.restart_database,
     c.StopRestart: database_restart.stop_restart,
     c.DrainServer: draining.drain_server,

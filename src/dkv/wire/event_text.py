@@ -43,6 +43,7 @@ WORDS = {
     "in_sync.shrunk": "archive {archiveId} left the in-sync set of {subject}",
     "in_sync.join_aborted": "archive {archiveId} stopped joining {subject}",
     "database.forced_stop": "the shutdown of {subject} was forced",
+    "database.rebalance": "the leaders of {subject} are to be spread over its servers",
     "database.restarting": "{subject} is being restarted",
     "database.restarted": "{subject} was restarted",
     "database.restart_stopped": "the restart of {subject} ended",

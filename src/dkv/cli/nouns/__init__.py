@@ -20,7 +20,7 @@ NOUNS_OF_FILE = {
     "nouns.database_users": "database-access database-user database-users secret",
     "nouns.domain": "domain domain-state events waiting",
     "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
-    "nouns.maintenance": "leader",
+    "nouns.maintenance": "leader leaders",
     "nouns.processes": "process processes server-processes",
     "nouns.records": (
         "certificate-info effective-license kubernetes-config load-balancer load-balancer-config load-balancers "
@@ -45,8 +45,8 @@ MORE = {
 
 VERB_WORDS = tuple(  # every first word of a command of two words
     (
-        "add backup cancel capture check create delete enforce get hotcopy log manager rebuild remove restart restore rotate "
-        "set show shutdown start switchover update "
+        "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild remove restart restore "
+        "rotate set show shutdown start switchover update"
     ).split()
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
@@ -40,6 +42,12 @@ VERBS = (
         ),
     ),
     Cmdlet(
+        "rebalance leaders",
+        "Spreads a database's leaders evenly over its servers by handovers and waits until it is done.",
+        "nouns.maintenance:rebalance",
+        (DB_NAME, *CHANGES),
+    ),
+    Cmdlet(
         "restart database",
         "Replaces every process of a database; with --rolling while it serves.",
         "nouns.maintenance:restart",
@@ -73,21 +81,41 @@ VERBS = (
 
 def switchover(session: Session, bound: Bound) -> int:
     """Request it, wait until it is done or given up in each group, and print old and new leader and how long it took."""
+    return _hand_over(
+        session, bound, "switchover", lambda client, name: client.switch_over(name, bound["--group"], bound["--to"])
+    )
+
+
+def rebalance(session: Session, bound: Bound) -> int:
+    """The same for the groups that the domain chooses, and the number of leaders of each server at the end."""
+    return _hand_over(session, bound, "rebalancing of the leaders", lambda client, name: client.rebalance_leaders(name))
+
+
+def _hand_over(session: Session, bound: Bound, what: str, request: Callable[[ManagerClient, str], list[str]]) -> int:
     screen, client, name = session.screen, native(session, bound), bound["--db-name"]
     leaders = {group["name"]: group["leader"] for group in client.store(name)["groups"]}
     newest = _newest_event(client, name)
     started = session.clock()
-    session.sent.append(f"switchover of {name}")
+    session.sent.append(f"{what} of {name}")
     results = []
-    for group in client.switch_over(name, bound["--group"], bound["--to"]):
+    for group in request(client, name):
         results.append(_switched(session, client, name, {"group": group, "from": leaders[group]}, started))
     for result in results:
         result["reason"] = _why_not(client, name, result["group"], newest) if result["from"] == result["to"] else ""
     if screen.as_json:
         screen.data(results)
     else:
-        screen.block("\n".join(map(_result_line, results)))
+        screen.block("\n".join([*map(_result_line, results), *([] if results else [_leaders_line(client, name)])]))
     return FAILED if any(result["reason"] for result in results) else DONE
+
+
+def _leaders_line(client: ManagerClient, name: str) -> str:
+    """Where nothing was to be handed over."""
+    store = client.store(name)
+    server_of = {instance["instanceName"]: instance["server"] for instance in store["instances"]}
+    leads = Counter(server_of[group["leader"]] for group in store["groups"] if group["leader"])
+    counted = ", ".join(f"{server} leads {count}" for server, count in sorted(leads.items()))
+    return f"The leaders of {name} are spread already: {counted or 'there are none'}."
 
 
 def _switched(session: Session, client: ManagerClient, name: str, request: Json, started: float) -> Json:

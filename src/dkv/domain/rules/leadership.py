@@ -14,11 +14,12 @@ from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.held_back import is_uncertain
-from dkv.domain.model import ArchiveState, Enforcement, Group, Process, ProcessState, TailTransfer
+from dkv.domain.model import Archive, ArchiveState, Enforcement, Group, Process, ProcessState, TailTransfer
 from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
+from dkv.domain.spread import first_leader
 from dkv.hints import action
 
 WAIT_FOR_MEMBER = 2_000  # ms a silent member of S is waited for before it is skipped
@@ -116,15 +117,30 @@ def standing(draft: Draft, archive_id: int) -> Standing:
 
 
 def _bootstrap(draft: Draft, group: Group) -> Process | None:
-    """A group in which no term was ever opened never admitted a write: the lowest started archive leads. If it is to
-    begin with restored data, only an archive that holds that may: the newest of those that are started."""
+    """A group in which no term was ever opened never admitted a write: any started archive may lead. The one that spreads leaders
+    over servers is waited for a moment, then the lowest leads. If it is to begin with restored data, only an archive that holds
+    that may: the newest of those that are started."""
     archives = draft.archives_in(group)
     restored = [a for a in archives if a.restored]
     members = [standing(draft, a.archive_id) for a in restored or archives]
     ready = [m for m in members if m.ready and _proven(draft, group, m)]
     if not ready or (restored and any(m.pending for m in members)):
         return None
-    return (max(ready, key=lambda m: _rank(group, m)) if restored else ready[0]).process
+    if restored:
+        return max(ready, key=lambda m: _rank(group, m)).process
+    first = first_leader(draft, group)
+    preferred = next((m for m in ready if first and m.archive_id == first.archive_id), None)
+    if preferred is None and first and _is_awaited(draft, group, first):
+        return None
+    return (preferred or ready[0]).process
+
+
+def _is_awaited(draft: Draft, group: Group, first: Archive) -> bool:
+    """Whether the archive that should lead first may be started a moment later. A database of one group takes whichever comes."""
+    waited = group.phase.waited(draft.clock) if isinstance(group.phase, Vacant) else 0
+    alone = len(draft.groups_of(group.database)) == 1
+    member = standing(draft, first.archive_id)
+    return not alone and waited < WAIT_FOR_MEMBER and (member.pending or _may_come(draft, member))
 
 
 def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
@@ -226,7 +242,7 @@ def assign(draft: Draft, group: Group, process: Process, given: TailTransfer | N
 
 def _first(draft: Draft, archive_id: int) -> str:
     restored = draft.archives[archive_id].restored
-    return f"archive {archive_id} {'holds the data to restore' if restored else 'is the first of its group'}"
+    return f"archive {archive_id} {'holds the data to restore' if restored else 'is the first to lead its group'}"
 
 
 def _reason(group: Group, process: Process) -> str:

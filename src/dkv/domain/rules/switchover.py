@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import Switchover
+from dkv.domain import spread
+from dkv.domain.commands import RebalanceLeaders, Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.elections import electing_elsewhere, lack_of_votes
@@ -33,6 +34,43 @@ def switchover(draft: Draft, command: Switchover) -> Refused | None:
         request_switchover(draft, group, command.to, "an operator asked for it")
     draft.answer.update(groups=[g.name for g in groups])
     return None
+
+
+def rebalance_leaders(draft: Draft, command: RebalanceLeaders) -> Refused | None:
+    """Request the handovers that spread the leaders of a database evenly. Groups without a serving leader, or that hand over,
+    stay as they are."""
+    database = living_database(draft.databases, command.database)
+    if isinstance(database, Refused):
+        return database
+    leaders, others = {}, {}
+    for group in draft.groups_of(database.name):
+        leader = _leads_soon(draft, group)
+        if leader:
+            leaders[group.name] = leader.server_id
+        if _may_hand_over(draft, group, None) is None:
+            others[group.name] = {p.server_id: p for a in group.in_sync if (p := _able(draft, group, a))}
+    moves = spread.moves(leaders, {name: set(able) for name, able in others.items()})
+    groups = ", ".join(name for name, _ in moves)
+    why = f"handovers of {groups} are requested" if moves else "they are spread already"
+    draft.note("database.rebalance", f"database {database.name}", why, database=database.name)
+    for name, server in moves:
+        to = others[name][server].start_id
+        request_switchover(draft, draft.groups[(database.name, name)], to, "the leaders are to be spread over the servers")
+    draft.answer.update(groups=[name for name, _ in moves])
+    return None
+
+
+def _leads_soon(draft: Draft, group: Group) -> Process | None:
+    """Who leads a group once what is under way is done."""
+    phase, request = group.phase, group.switchover
+    to = phase.to_process if isinstance(phase, HandingOver) else request.to_process if request else None
+    return draft.leader_of(group) if to is None else draft.processes.get(to)
+
+
+def _able(draft: Draft, group: Group, archive_id: int) -> Process | None:
+    """The process of a copy that could lead now."""
+    process = draft.process_on(archive_id)
+    return process if process and archive_id != group.leader and unfit(draft, group, process) == "" else None
 
 
 def request_switchover(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
