@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.contract.engine_harness import Machine, known_as_follower, seen, started
-from tests.contract.handovers import failover_asked
+from tests.contract.handovers import failover_asked, handed_over
 from tests.contract.test_engine_memory import half, told_of, two_leaders
 
 MISSED = 6.0  # s: longer than a failover may take
@@ -30,7 +30,7 @@ def test_the_leaders_of_all_groups_elect_who_takes_over(engine_machine: Machine)
     async def scenario(machine: Machine) -> None:
         await two_groups(machine)
         await failover_asked(machine, 3)
-        await seen(machine, 3, lambda engine: engine.role == "leader")
+        await handed_over(machine, 3, requested=True)
 
     engine_machine.play(scenario)
 
