@@ -15,6 +15,7 @@ from dkv.control.submit import ANSWERS, RequestKey, Submitter, View, view_of
 from dkv.domain.commands import Command, CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
 from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Decision, Event, Refused
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
 from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
@@ -362,9 +363,10 @@ class World:
                 )
 
     async def start_all(self) -> None:
-        """Start-DkvStore: an SM on each archive that has none."""
+        """Start-DkvStore: an SM on each archive that has none, and those that are held back begin now."""
         for archive in list(self.state.archives.values()):
-            if self.state.process_on(archive.archive_id) is None and not archive.removed:
+            process = self.state.process_on(archive.archive_id)
+            if (process is None or rest_of(process)) and not archive.removed:
                 await self.order(
                     StartProcess(actor="operator", database=archive.database, role=ProcessRole.SM, archive_id=archive.archive_id)
                 )
