@@ -54,6 +54,7 @@ from dkv.listening import LOCAL, Secured, Server, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
+from dkv.machine_facts import facts_of
 from dkv.manager import Manager, ManagerError, ManagerHooks
 from dkv.other_managers import ON_LOOPBACK, OtherManagers, get_json
 from dkv.store.contract import StoreError
@@ -347,6 +348,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
             engine_version=lambda: release_of(find_binary(_program(settings))),
             logs=lambda state: log_files(settings, server.server_id, state),
             environment=lambda: os.environ,
+            facts=lambda: facts_of(server.data_dir),
         ),
         node_id=engine_id,
         closing=ended.is_set,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 
@@ -56,3 +57,26 @@ def bind_error(address: str, port: int) -> int:
         except OSError as error:
             return error.errno or -1
     return 0
+
+
+def overcommit_memory() -> int:
+    """vm.overcommit_memory, 0 to 2; -1 where it cannot be read."""
+    try:
+        with open("/proc/sys/vm/overcommit_memory", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return -1
+
+
+def huge_pages() -> str:
+    """Who gets transparent huge pages: always, madvise or never; "" where it cannot be read."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled", encoding="ascii") as file:
+            return file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return ""
+
+
+def open_files() -> int:
+    """How many files and connections a process that this one starts may have open at most."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -21,6 +21,7 @@ from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.machine_checks import MachineFacts
 from dkv.domain.model import Process, Server, State
 from dkv.store.contract import Snapshot, Store, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
@@ -40,6 +41,8 @@ class World:
         self.now = 1_000_000
         self.listening: set[tuple[str, int]] = set()
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
+        self.facts: dict[str, MachineFacts] = {}
+        self.clock_ahead: dict[str, int] = {}  # ms
         self.away = False
         self.logs: list[LogFile] = []
         self.stopped: list[str] = []  # managers that were ordered to end
@@ -86,12 +89,13 @@ class World:
                 port_in_use=lambda host, port: (host, port) in self.listening,
                 logs=lambda state: self.logs,
                 engine_version=lambda: "9.1.2",
+                facts=lambda: self.facts.get(server, MachineFacts(1.5, 65_536, 1, "madvise")),
                 environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
             ),
             node_id=lambda state, process: f"{process.start_id + 0xAB:040x}"[::-1],
             new_id=self.new_id,
             readiness=lambda: Unavailable(self.ready) if self.ready else None,
-            clock=lambda: self.now,
+            clock=lambda: self.now + self.clock_ahead.get(server, 0),
             server_id=server,
             uid=f"uid-of-{server}",
             address=HOSTS[server],

@@ -151,6 +151,14 @@ def test_a_leader_that_is_killed_is_replaced_and_a_switchover_moves_it_back(netw
     wait_for("the other one leads", lambda: leader()["leader"] != leading and leader()["serving"])
 
 
+def test_each_host_reaches_the_engines_of_the_other_and_is_fit(network: Network) -> None:
+    shown = network.domain.do(network.desk, "check", "machines", "--managers", network.first.address)
+    for host in (network.first, network.second):
+        (line,) = [line for line in shown.splitlines() if f" {host.address}: " in line]
+        assert "reaches 2 ports of engines" in line and "clock in step" in line, shown
+    assert "PROBLEM" not in shown
+
+
 def test_one_manager_passes_a_request_on_to_the_other_host(network: Network) -> None:
     shown = network.domain.do(network.desk, "get", "server-config", "--server-id", "s2", "--managers", network.first.address)
     assert '"ThisServerId": "s2"' in shown

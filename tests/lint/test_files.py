@@ -35,7 +35,8 @@ def opens(call: ast.Call) -> str:
     """What a call does by name that a link could lead astray; "" for nothing. One with a directory's descriptor is fine, and
     so are the kernel's own files.
     """
-    if any(word.arg in ("dir_fd", "src_dir_fd") for word in call.keywords) or '"/proc/' in ast.unparse(call).replace("'", '"'):
+    text = ast.unparse(call).replace("'", '"')
+    if any(word.arg in ("dir_fd", "src_dir_fd") for word in call.keywords) or '"/proc/' in text or '"/sys/kernel/' in text:
         return ""
     if isinstance(call.func, ast.Name):
         return "open" if call.func.id == "open" else ""

@@ -17,6 +17,7 @@ from dkv.api import (
     docs,
     events,
     hotcopies,
+    machines,
     maintenance,
     metrics,
     plan,
@@ -40,6 +41,7 @@ NATIVE = (
     authority,
     stores,
     maintenance,
+    machines,
     metrics,
     events,
     status,
@@ -61,6 +63,7 @@ class Api:
         self.manager = manager
         self.control = control
         self.sampler = metrics.Sampler(manager)
+        self.examination = machines.Examination()
         self.streams = Streams(manager)
         self.reporter = access.Reporter(control) if control else None
         native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)

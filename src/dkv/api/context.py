@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from dkv.api.origin import Attributed, Commands, origin_of
 from dkv.control.certificates import Certificates
 from dkv.control.submit import View
+from dkv.domain.machine_checks import MachineFacts
 from dkv.domain.model import DatabaseOptions, Process, Server, State
 from dkv.store.contract import StoredEvent, StoreError
 
@@ -69,6 +70,7 @@ class LocalMachine:
     engine_version: Callable[[], str] = lambda: ""  # of the engine program
     logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # of the manager and of the engines
     environment: Callable[[], Mapping[str, str]] = dict  # of the manager's process, as it is
+    facts: Callable[[], MachineFacts] = lambda: MachineFacts(-1, -1, -1, "")  # takes a moment: it writes to the disk
 
 
 @dataclass(frozen=True, kw_only=True)

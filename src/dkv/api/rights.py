@@ -23,6 +23,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/openapi.json": {"GET": READ},
     "/api/1/openapi.json": {"GET": READ},
     "/admin/v1/identity": {"GET": OPEN},
+    "/admin/v1/machines": {"GET": READ},
     "/admin/v1/metrics": {"GET": METRICS},
     "/admin/v1/domain": {"GET": READ},
     "/admin/v1/events": {"GET": READ},

@@ -53,6 +53,10 @@ class ManagerClient:
         """One store; refused with `unknown_store` when there is none of that name."""
         return cast("schemas.Store", self.read(_store(name)))
 
+    def machines(self) -> list[schemas.Machine]:
+        """Every machine of the domain and what is wrong there."""
+        return cast("schemas.Machines", self.read("/machines"))["machines"]
+
     def metrics(self, window_sec: int = 5) -> schemas.Metrics:
         """Rates over the last `window_sec` seconds and totals of all stores (docs/reference/cmdlets.md#metrics)."""
         return cast("schemas.Metrics", self.read("/metrics", windowSec=window_sec))

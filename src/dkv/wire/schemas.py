@@ -578,6 +578,38 @@ class Metrics(TypedDict):
     refusedRequests: dict[str, int]
 
 
+class MachineFinding(TypedDict):
+    """One thing that is not as it should be on a machine, and what mends it; a `problem` stops something, else it is advice."""
+
+    problem: bool
+    text: str
+    fix: str
+
+
+class Machine(TypedDict):
+    """A machine: its clock and how far that is ahead, in ms; the time of a small synced write, in ms (-1: none could be
+    made); how many files a process may open; vm.overcommit_memory (-1: unknown); who gets transparent huge pages; how many
+    ports of engines on other machines it reaches."""
+
+    serverId: str
+    host: str
+    answers: bool
+    clock: Ms
+    clockOffset: int
+    fsync: float
+    openFiles: int
+    overcommitMemory: int
+    hugePages: str
+    reached: int
+    findings: list[MachineFinding]
+
+
+class Machines(TypedDict):
+    """Every machine of the domain, by server id."""
+
+    machines: list[Machine]
+
+
 class Event(TypedDict):
     """Something that happened, why, by which command, and who asked."""
 

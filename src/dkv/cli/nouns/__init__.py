@@ -20,6 +20,7 @@ NOUNS_OF_FILE = {
     "nouns.database_users": "database-access database-user database-users secret",
     "nouns.domain": "domain domain-state events waiting",
     "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
+    "nouns.checks": "machines",
     "nouns.maintenance": "leader leaders",
     "nouns.processes": "process processes server-processes",
     "nouns.records": (

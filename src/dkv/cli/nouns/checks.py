@@ -5,11 +5,12 @@ What each looks at is nuocmd's (docs/reference/nuodb.md#flows).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
-from dkv.cli.nouns.common import DB_NAME, SHARED, START_ID, dialect, only_one
+from dkv.cli.nouns.common import DB_NAME, SHARED, START_ID, dialect, native, only_one
 from dkv.cli.nouns.printing import connected
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
@@ -17,6 +18,9 @@ from dkv.client import ClientError, Json, ManagerRefused
 from dkv.client.dialect import DialectClient, exactly
 from dkv.client.manager import quoted
 from dkv.hints import Hint
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
@@ -50,6 +54,12 @@ VERBS = (
             Param("--fail-on-process-exit", "switch", "fail when a process ends meanwhile", default=False),
             *SHARED,
         ),
+    ),
+    Cmdlet(
+        "check machines",
+        "Checks that the machines of the domain reach each other and are fit for it; prints what is not so, and its fix.",
+        "nouns.checks:machines",
+        SHARED,
     ),
     Cmdlet(
         "check process",
@@ -321,3 +331,30 @@ def _disagree(peers: Sequence[Json], bound: Bound) -> str:
     if bound["--check-converged"] and len(indexes) != 1:
         return "The servers are not all at the same point of the domain's history."
     return ""
+
+
+# Machines ------------------------------------------------------------------------------------------------------------
+
+
+def machines(session: Session, bound: Bound) -> int:
+    """A line for each machine, and below it what is wrong there. Fails where something is stopped by it; advice does not."""
+    rows = native(session, bound).machines()
+    if session.screen.as_json:
+        session.screen.data(rows)
+    else:
+        session.screen.block("\n".join(line for row in rows for line in _machine_lines(row)))
+    return FAILED if any(finding["problem"] for row in rows for finding in row["findings"]) else DONE
+
+
+def _machine_lines(row: schemas.Machine) -> Iterator[str]:
+    yield f"{row['serverId']} {row['host']}: {_facts(row) if row['answers'] else 'does not answer'}"
+    for finding in row["findings"]:
+        yield f"  {'PROBLEM' if finding['problem'] else 'advice'}: {finding['text']}"
+        yield f"    fix: {finding['fix']}"
+
+
+def _facts(row: schemas.Machine) -> str:
+    fsync = f"a synced write takes {row['fsync']:g} ms" if row["fsync"] >= 0 else "no write is possible"
+    pages = f", huge pages: {row['hugePages']} (engines switch them off for themselves)" if row["hugePages"] == "always" else ""
+    clock = f"clock {row['clockOffset'] / 1000:+.1f} s" if row["clockOffset"] else "clock in step"
+    return f"{clock}, {fsync}, {row['openFiles']} open files, reaches {row['reached']} ports of engines{pages}"

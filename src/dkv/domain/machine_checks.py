@@ -1,0 +1,112 @@
+"""Domain: whether the machines of a domain are fit for it: what each has to reach, and what its settings mean. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dkv.domain.model import EngineState, ProcessState, Reader
+
+SLOW_FSYNC, BAD_FSYNC = 20.0, 200.0  # ms
+FEW_FILES = 10_000
+SKEWED_CLOCK, WRONG_CLOCK = 1_000, 60_000  # ms; certificates are refused whose time has not come by a machine's clock
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What a manager reads of its machine."""
+
+    fsync: float  # ms that a small write to the data directory takes to be on the disk, the median of some; below 0: it failed
+    open_files: int  # how many files and connections a process of this manager may have open at most
+    overcommit: int  # vm.overcommit_memory, 0 to 2; below 0: unknown
+    huge_pages: str  # of transparent huge pages: always, madvise, never; "": unknown
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a machine has to reach on another one."""
+
+    server_id: str
+    host: str
+    port: int
+    what: str  # in words
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be, and what mends it. A `problem` stops something; else it is advice."""
+
+    problem: bool
+    text: str
+    fix: str
+
+
+def ports_to_reach(state: Reader, server_id: str) -> list[Port]:
+    """The ports of engines on other servers that are alive; managers are asked themselves. By server and port."""
+    return sorted(
+        (
+            port
+            for process in state.processes.values()
+            if process.server_id != server_id
+            for port in _ports(state, process.start_id)
+        ),
+        key=lambda port: (port.server_id, port.port),
+    )
+
+
+def _ports(state: Reader, start_id: int) -> Iterator[Port]:
+    process = state.processes[start_id]
+    server = state.servers.get(process.server_id)
+    runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING and not process.leaving
+    if server is None or not server.alive or not runs or process.silent_at:
+        return
+    archive = state.archive_of(process)
+    if archive:
+        yield Port(server.server_id, server.host, archive.client_port, f"the client port of {archive.name}")
+        yield Port(server.server_id, server.host, archive.cluster_port, f"the cluster port of {archive.name}")
+    for endpoint in process.endpoints:
+        yield Port(server.server_id, server.host, endpoint.client_port, f"a client port of process {start_id}")
+        yield Port(server.server_id, server.host, endpoint.cluster_port, f"a cluster port of process {start_id}")
+
+
+def unreached(port: Port, why: str) -> Finding:
+    """A port that cannot be connected to."""
+    place = f"{port.what} on server {port.server_id}, {port.host}:{port.port}"
+    return Finding(True, f"it does not reach {place}: {why}", f"let this machine through to port {port.port} of {port.host}")
+
+
+def away(reason: str) -> Finding:
+    """A machine whose manager does not answer."""
+    return Finding(True, f"its manager does not answer: {reason}", "start it, or let the other machines through to its port")
+
+
+def findings(facts: MachineFacts) -> list[Finding]:
+    """What is wrong with one machine by itself."""
+    return [*_disk(facts), *_kernel(facts)]
+
+
+def clock_findings(offset: int) -> list[Finding]:
+    """What is wrong with its clock. `offset` in ms: how far it is ahead of the clock of the machine that asks."""
+    if abs(offset) <= SKEWED_CLOCK:
+        return []
+    text = f"its clock is {abs(offset) / 1000:.1f} s {'ahead' if offset > 0 else 'behind'}"
+    return [Finding(abs(offset) > WRONG_CLOCK, text, "run chrony or systemd-timesyncd on both machines")]
+
+
+def _disk(facts: MachineFacts) -> Iterator[Finding]:
+    if facts.fsync < 0:
+        yield Finding(True, "nothing can be written to its data directory", "make room, or give the directory back to its user")
+    elif facts.fsync > SLOW_FSYNC:
+        text = f"a write takes {facts.fsync:.0f} ms to be on its disk, and each acknowledged write waits for one"
+        yield Finding(
+            facts.fsync > BAD_FSYNC, text, "put the data directory on a disk of its own, or one that is not over a network"
+        )
+
+
+def _kernel(facts: MachineFacts) -> Iterator[Finding]:
+    if facts.open_files < FEW_FILES:
+        text = f"a process may have {facts.open_files} files and connections open"
+        yield Finding(False, text, f"LimitNOFILE={FEW_FILES} or more in the manager's unit, or ulimit -n")
+    if facts.overcommit in (0, 2):
+        text = f"vm.overcommit_memory is {facts.overcommit}: a large engine may not be able to fork for a rewrite"
+        yield Finding(False, text, "sysctl vm.overcommit_memory=1")

@@ -1,0 +1,45 @@
+"""What a manager reads of its machine for `dkv check machines`: the time of a write, and limits of the kernel."""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import time
+
+from dkv import files, kernel
+from dkv.domain.machine_checks import MachineFacts
+
+PROBE = ".fsync-probe"
+TIMES = 5
+SIZE = 4096  # bytes
+
+log = logging.getLogger("dkv")
+
+
+def facts_of(data_dir: str) -> MachineFacts:
+    """Of this machine; takes as long as five writes."""
+    try:
+        fsync = fsync_ms(data_dir)
+    except OSError as error:
+        log.info("no write to %s could be timed: %s", data_dir, error)
+        fsync = -1.0
+    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages())
+
+
+def fsync_ms(directory: str) -> float:
+    """How long a small write takes to be on a disk, as each acknowledged one does: the median of some, in ms. Raises OSError."""
+    with files.directory(directory) as folder:
+        fd = files.open_file(PROBE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, at=folder)
+        try:
+            return statistics.median(_one_write(fd) for _ in range(TIMES))
+        finally:
+            os.close(fd)
+            os.unlink(PROBE, dir_fd=folder)
+
+
+def _one_write(fd: int) -> float:
+    began = time.monotonic()
+    os.write(fd, bytes(SIZE))
+    os.fdatasync(fd)
+    return (time.monotonic() - began) * 1000
