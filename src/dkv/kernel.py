@@ -1,4 +1,4 @@
-"""What the kernel shows of this machine: its boot, the time since then, its processes (/proc) and its ports."""
+"""What the kernel shows of this machine: its boot, the time since then, its processes (/proc), its ports and limits."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import statistics
 import time
@@ -14,17 +13,15 @@ PROBE = ".fsync-probe"
 TIMES = 5
 SIZE = 4096  # bytes
 
-log = logging.getLogger("dkv")
-
 
 def facts_of(data_dir: str) -> MachineFacts:
     """Of this machine; takes as long as five writes."""
+    fsync, why = -1.0, ""
     try:
         fsync = fsync_ms(data_dir)
     except OSError as error:
-        log.info("no write to %s could be timed: %s", data_dir, error)
-        fsync = -1.0
-    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages())
+        why = str(error)
+    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages(), why)
 
 
 def fsync_ms(directory: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from dkv.domain.machine_checks import MachineFacts
 from tests.api.test_stores import led
 from tests.api.world import World, scenario
@@ -14,6 +16,8 @@ async def test_each_machine_is_shown_with_nothing_wrong(world: World) -> None:
     async with world.at() as client:
         first, second = (await client.get(PATH)).json()["machines"]
         assert (await client.get(PATH, params={"local": "true"})).json() == {"machines": [first]}
+        world.facts["s2"] = MachineFacts(250.0, 65_536, 1, "madvise")
+        assert (await client.get(PATH)).json()["machines"] == [first, second], "for some seconds it is not looked again"
     assert (first["serverId"], second["serverId"]) == ("s1", "s2")
     for row in (first, second):
         assert (row["answers"], row["fsync"], row["openFiles"], row["findings"]) == (True, 1.5, 65_536, [])
@@ -55,3 +59,17 @@ async def test_a_machine_whose_manager_does_not_answer_is_a_problem(world: World
     assert (second["serverId"], second["answers"]) == ("s2", False)
     assert [finding["problem"] for finding in second["findings"]] == [True]
     assert "its manager does not answer" in second["findings"][0]["text"]
+
+
+@scenario
+async def test_a_disk_that_never_answers_is_a_problem_and_holds_nobody_up(world: World) -> None:
+    released = threading.Event()
+    world.apps["s1"].examination.disk_within = 0.1
+    world.hung["s1"] = released
+    try:
+        async with world.at() as client:
+            (row,) = (await client.get(PATH, params={"local": "true"})).json()["machines"]
+    finally:
+        released.set()
+    assert row["findings"][0]["problem"]
+    assert "its disk did not answer within" in row["findings"][0]["text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class World:
         self.listening: set[tuple[str, int]] = set()
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
         self.facts: dict[str, MachineFacts] = {}
+        self.hung: dict[str, threading.Event] = {}  # servers whose disk does not answer before that
         self.clock_ahead: dict[str, int] = {}  # ms
         self.away = False
         self.logs: list[LogFile] = []
@@ -89,7 +91,7 @@ class World:
                 port_in_use=lambda host, port: (host, port) in self.listening,
                 logs=lambda state: self.logs,
                 engine_version=lambda: "9.1.2",
-                facts=lambda: self.facts.get(server, MachineFacts(1.5, 65_536, 1, "madvise")),
+                facts=lambda: self._read(server),
                 environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
             ),
             node_id=lambda state, process: f"{process.start_id + 0xAB:040x}"[::-1],
@@ -110,6 +112,11 @@ class World:
             return [dict(sample) for sample in self.counters[server]]
 
         return count
+
+    def _read(self, server: str) -> MachineFacts:
+        if server in self.hung:
+            self.hung[server].wait(30)
+        return self.facts.get(server, MachineFacts(1.5, 65_536, 1, "madvise"))
 
     async def _leader(self) -> str:
         return "s1"

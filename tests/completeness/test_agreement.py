@@ -39,7 +39,6 @@ HOUR = 3_600_000.0
 
 RESTS = {
     # (process state, phase of its group, leads?, engine): why nothing is to be done by this process's manager.
-    ("REQUESTED", "VACANT", False, "absent"): "it is held back after ends in a row",
     ("STARTED", "VACANT", False, "absent"): "a large dead leader waits for what its followers say",
     ("MONITORED", "ASSIGNED", True, "there"): "it is being given the dead leader's tail",
     ("TRACKED", "ASSIGNED", False, "there"): "it is held until its group's leader runs",

@@ -64,7 +64,7 @@ STATE = State(
             in_sync=(3, 4),
         )
     },
-    archives={3: Archive(3, "Orders", "u1", "g1", "a/b", "orders-1", "", 7811, 7861, early_exits=(1, 2))},
+    archives={3: Archive(3, "Orders", "u1", "g1", "a/b", "orders-1", "", 7811, 7861)},
     processes={7: PROCESS},
     tombstones={6: Tombstone(replace(PROCESS, start_id=6), 1, 2, "killed", "signal 9", 137, 9, 5, ("last", "words"))},
     records={("kvstore", "a/b"): Record("kvstore", "a/b", '"c"')},

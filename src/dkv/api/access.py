@@ -220,7 +220,7 @@ class Access:
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif 400 <= status < 500:
-                self._count(scope, "not_admitted", _detail(message.get("body", b"")))
+                self._count(scope, *_refusal(message.get("body", b"")))
                 status = 0  # counted
             await send(message)
 
@@ -324,12 +324,13 @@ async def _judge(
     return roles.judge(caller, _with_payload(access_request, body), made), _again(body, receive)
 
 
-def _detail(body: bytes) -> str:
-    """Why a route refused a request, by its answer."""
+def _refusal(body: bytes) -> tuple[str, str]:
+    """The code and the sentence with which a route refused a request, by its answer."""
     try:
-        return str(json.loads(body)["detail"])
+        problem = json.loads(body)
+        return str(problem["code"]), str(problem["detail"])
     except (ValueError, TypeError, KeyError):
-        return "it was refused"
+        return "refused", "it was refused"
 
 
 class Uncontrolled:

@@ -1,13 +1,18 @@
-"""API: whether the machines of the domain are fit for it, each as its own manager sees it and as the one that is asked does."""
+"""API: whether the machines of the domain are fit for it, each as its own manager sees it and as the one that is asked does.
+
+An examination writes to the disk and connects to every engine, so its result is given to all who ask within some seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 
@@ -22,46 +27,78 @@ log = logging.getLogger("dkv.api")
 
 router = Router(tags=["domain"])
 
-CONNECT_WITHIN = 1.0  # s
+CONNECT_WITHIN = 1.0  # s, each port
+PORTS_WITHIN = 4.0  # s, all of them
+DISK_WITHIN = 4.0  # s
+PATIENCE = 8.0  # s another manager has to answer
 AT_ONCE = 32  # connections
-PATIENCE = 8.0  # s another manager has to answer: it connects to many ports, and writes to a disk that may be slow
+REUSED_FOR = 10.0  # s a result is given again
+
+T = TypeVar("T")
+
+
+class Shared(Generic[T]):
+    """The result of something that is not done twice at once, nor again within some seconds."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[T] | None = None
+        self._began = float("-inf")
+
+    async def get(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Raises what `make` raises."""
+        if self._task is None or (self._task.done() and time.monotonic() - self._began >= REUSED_FOR):
+            self._began = time.monotonic()
+            self._task = asyncio.ensure_future(make())
+        assert self._task is not None
+        return await asyncio.shield(self._task)
 
 
 class Examination:
-    """Of this machine, one at a time: whoever asks meanwhile gets the same."""
+    """What was found out last, of this machine and of all. The disk is asked in a thread of its own: it may never answer."""
 
     def __init__(self) -> None:
-        self._running: asyncio.Task[schemas.Machine] | None = None
+        self.own: Shared[schemas.Machine] = Shared()
+        self.all: Shared[list[schemas.Machine]] = Shared()
+        self.disk_within = DISK_WITHIN
+        self._threads = ThreadPoolExecutor(1, "machine")
+        self._asked: asyncio.Future[MachineFacts] | None = None
 
-    async def of(self, manager: ManagerContext, state: State) -> schemas.Machine:
-        """What this manager sees of its machine, and which ports of the others it reaches."""
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(_examined(manager, state))
-        return await asyncio.shield(self._running)
+    async def facts(self, read: Callable[[], MachineFacts]) -> MachineFacts:
+        """What is read of this machine; that nothing can be, where that takes too long."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.get_running_loop().run_in_executor(self._threads, read)
+        try:
+            async with asyncio.timeout(self.disk_within):
+                return await asyncio.shield(self._asked)
+        except TimeoutError:
+            return MachineFacts(-1, -1, -1, "", f"its disk did not answer within {self.disk_within:g} s")
 
 
 @router.get("/admin/v1/machines")
 async def machines(request: Request, context: Context, local: bool = False) -> schemas.Machines:
     """Every machine, what is wrong there and what mends it; with `local` only the one that is asked, without comparing clocks."""
-    state = context.state
-    own = await request.app.state.api.examination.of(context.manager, state)
+    examination: Examination = request.app.state.api.examination
+    manager, state = context.manager, context.state
+
+    def own() -> Awaitable[schemas.Machine]:
+        return examination.own.get(lambda: _examined(examination, manager, state))
+
+    async def everything() -> list[schemas.Machine]:
+        others = [server for name, server in sorted(state.servers.items()) if name != manager.server_id]
+        rows = await asyncio.gather(own(), *(_of_other(manager, server) for server in others))
+        return sorted(rows, key=lambda row: row["serverId"])
+
     if local:
-        return {"machines": [own]}
-    others = [server for name, server in sorted(state.servers.items()) if name != context.manager.server_id]
-    rows = await asyncio.gather(*(_of_other(context.manager, server) for server in others))
-    return {"machines": sorted([own, *rows], key=lambda row: row["serverId"])}
+        return {"machines": [{**await own(), "clock": manager.clock()}]}  # the rest may be some seconds old
+    return {"machines": await examination.all.get(everything)}
 
 
-async def _examined(manager: ManagerContext, state: State) -> schemas.Machine:
-    limit = asyncio.Semaphore(AT_ONCE)
+async def _examined(examination: Examination, manager: ManagerContext, state: State) -> schemas.Machine:
     ports = machine_checks.ports_to_reach(state, manager.server_id)
-    facts, reasons = await asyncio.gather(
-        asyncio.to_thread(manager.machine.facts), asyncio.gather(*(_why_unreached(port, limit) for port in ports))
-    )
-    unreached = [machine_checks.unreached(port, why) for port, why in zip(ports, reasons, strict=True) if why]
+    facts, (unreached, reached) = await asyncio.gather(examination.facts(manager.machine.facts), _tried(ports))
     server = state.servers.get(manager.server_id)
     row = _row(manager.server_id, server.host if server else manager.address, facts)
-    row["clock"], row["reached"] = manager.clock(), len(ports) - len(unreached)
+    row["clock"], row["reached"] = manager.clock(), reached
     row["findings"] = _findings([*machine_checks.findings(facts), *unreached])
     return row
 
@@ -84,6 +121,21 @@ def _row(server_id: str, host: str, facts: MachineFacts | None) -> schemas.Machi
     }
 
 
+async def _tried(ports: Sequence[Port]) -> tuple[list[Finding], int]:
+    """Which ports cannot be connected to, and how many can."""
+    limit = asyncio.Semaphore(AT_ONCE)
+    tries = {asyncio.create_task(_why_unreached(port, limit)): port for port in ports}
+    if not tries:
+        return [], 0
+    done, pending = await asyncio.wait(tries, timeout=PORTS_WITHIN)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    findings = [machine_checks.unreached(port, task.result()) for task, port in tries.items() if task in done and task.result()]
+    untried = [machine_checks.untried(len(pending), PORTS_WITHIN)] if pending else []
+    return [*findings, *untried], len(done) - len(findings)
+
+
 async def _why_unreached(port: Port, limit: asyncio.Semaphore) -> str:
     """Why nothing can be connected to there; "" if it can."""
     async with limit:
@@ -92,6 +144,8 @@ async def _why_unreached(port: Port, limit: asyncio.Semaphore) -> str:
                 _, writer = await asyncio.open_connection(port.host, port.port)
         except TimeoutError:
             return f"no answer within {CONNECT_WITHIN:g} s"
+        except socket.gaierror as error:
+            return str(error.strerror)
         except OSError as error:
             return os.strerror(error.errno).lower() if error.errno else str(error)
         writer.close()
@@ -99,24 +153,30 @@ async def _why_unreached(port: Port, limit: asyncio.Semaphore) -> str:
 
 
 async def _of_other(manager: ManagerContext, server: Server) -> schemas.Machine:
-    """What the manager of another server answers, with its clock compared; it may have been asked in vain."""
-    began, at = time.monotonic(), manager.clock()
+    """What the manager of another server answers, with its clock compared. One without a lease is not asked."""
+    away = _row(server.server_id, server.host, None)
+    if not server.alive:
+        return {**away, "findings": _findings([machine_checks.away("its lease has ended")])}
     try:
         async with asyncio.timeout(PATIENCE):
             answer = await manager.peers.fetch(server, "/admin/v1/machines?local=true", PATIENCE)
-        return _compared(answer["machines"][0], at, (time.monotonic() - began) * 1000)
+        if "machines" in answer:
+            return _compared(answer["machines"][0], manager.clock())
+        reason = str(answer.get("detail") or "it answers something else")
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         log.info("nothing of the machine of %s: %r", server.server_id, error)
         reason = f"no answer within {PATIENCE:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
-        return {**_row(server.server_id, server.host, None), "findings": _findings([machine_checks.away(reason)])}
+    return {**away, "findings": _findings([machine_checks.away(reason)])}
 
 
-def _compared(row: Mapping[str, Any], asked_at: int, took: float) -> schemas.Machine:
-    """Its clock was read at some time while the question was under way: an offset within that is none."""
-    ahead = int(row["clock"]) - asked_at
-    offset = min(ahead, 0) if ahead < 0 else max(0, ahead - int(took))
-    compared: Any = {**row, "clockOffset": offset}
-    compared["findings"] = [*row["findings"], *_findings(machine_checks.clock_findings(offset))]
+def _compared(row: Mapping[str, Any], clock: int) -> schemas.Machine:
+    """Its clock was read when it answered, this manager's when the answer arrived."""
+    offset = int(row["clock"]) - clock
+    compared: Any = {
+        **row,
+        "clockOffset": offset,
+        "findings": [*row["findings"], *_findings(machine_checks.clock_findings(offset))],
+    }
     return compared  # type: ignore[no-any-return]
 
 

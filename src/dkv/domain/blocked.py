@@ -16,6 +16,7 @@ from dkv.domain.actions import start_instance
 from dkv.domain.authority import subject_of
 from dkv.domain.constants import CERTIFICATE_WARNING, DAY
 from dkv.domain.database_users import ALTERED, lacks_users
+from dkv.domain.elections import electing_elsewhere
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     Archive,
@@ -411,7 +412,9 @@ def _leaving(state: State, process: Process) -> BlockedItem:
     if process.kill:
         why = "it is being killed"
     elif group and group.leader_process == process.start_id and len(group.in_sync) > 1:
-        name, why = "its successor", "it leads and hands over before it stops"
+        electing = electing_elsewhere(state, group)
+        name = f"group {electing.name}" if electing else "its successor"
+        why = "it leads and hands over before it stops"
     elif group and process.archive_id in group.in_sync and group.serving:
         name, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
     kill = action("killProcess", startId=process.start_id)

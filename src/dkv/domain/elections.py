@@ -10,17 +10,27 @@ from __future__ import annotations
 from dkv.domain.model import Group, Reader
 from dkv.domain.phases import HandingOver
 
+LASTS = (
+    12_000  # ms after which a handover is given up; one that is older waits for an engine or a manager, and no election goes on
+)
 
-def electing_elsewhere(state: Reader, group: Group) -> Group | None:
-    """Another group of the same database whose leadership is being handed over; None if there is none."""
-    groups = state.groups_of(group.database)
-    return next((g for g in groups if isinstance(g.phase, HandingOver) and g.name != group.name), None)
+
+def electing_elsewhere(state: Reader, group: Group, now: int | None = None) -> Group | None:
+    """Another group of the same database whose leadership is being handed over, and has been for less than LASTS by the
+    wall clock `now` (ms); None if there is none. Without `now`: however long.
+    """
+    for other in state.groups_of(group.database):
+        phase = other.phase
+        if isinstance(phase, HandingOver) and other.name != group.name and (now is None or now - phase.at < LASTS):
+            return other
+    return None
 
 
 def lack_of_votes(state: Reader, group: Group) -> str:
     """Why an election in this group cannot be won; "" if enough leaders of its database could vote.
 
-    Whether its own leader answers is known better by who would begin: the manager that sees its engine.
+    A leader whose server is away may be dead, and is not counted on. Whether a group's own leader answers is known better by who
+    would begin: the manager that sees its engine.
     """
     groups = state.groups_of(group.database)
     voting = [g for g in groups if g.key == group.key or _votes(state, g)]
@@ -34,4 +44,4 @@ def lack_of_votes(state: Reader, group: Group) -> str:
 
 def _votes(state: Reader, group: Group) -> bool:
     leader = state.leader_of(group)
-    return group.serving and leader is not None and not leader.silent_at
+    return group.serving and leader is not None and not leader.silent_at and state.server_alive(leader.server_id)

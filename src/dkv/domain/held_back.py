@@ -14,7 +14,7 @@ from dkv.domain.model import Archive, DatabaseOptions, Process, Rest
 LONGEST = 300_000  # ms between two tries
 SHORTEST = 1_000  # ms between two tries while something is missing, doubled each time
 SPENT = 10_000  # ms between two tries once the budget is spent, doubled each time
-QUICK = 15_000  # ms over which the budget is spent where no process ever ran, at least
+QUICK = 15_000  # ms: a share of it is the wait between two tries within the budget where no process ever ran
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,20 @@ def next_rest(options: DatabaseOptions, ended: Process, cause: str, detail: str,
     """How the process after that one is to wait; `over` where it is not. `now` is in wall-clock ms."""
     tries = ended.rest.tries + 1 if ended.rest else 1
     lacks = cause if cause in LACKS else ""
-    budget = max(1, options.restart_budget)
-    spent = not lacks and tries >= budget
-    delay = SPENT << min(tries - budget, 20) if spent else _delay(budget, tries, bool(lacks), ended.running_at > 0)
+    budget, crashes = max(1, options.restart_budget), (ended.rest.crashes if ended.rest else 0) + (not lacks)
+    spent = not lacks and crashes >= budget
+    if lacks:
+        delay = 0 if tries == 1 else SHORTEST << min(tries - 2, 20)
+    else:
+        delay = SPENT << min(crashes - budget, 20) if spent else _within_budget(budget, crashes, ended.running_at > 0)
     delay = min(delay, LONGEST)
     since = ended.rest.since if ended.rest else now
-    return Rest(tries, since, lacks, detail, delay, now + delay, over=delay == 0, spent=spent)
+    return Rest(tries, since, lacks, detail, delay, now + delay, over=delay == 0, crashes=crashes, spent=spent)
 
 
-def _delay(budget: int, tries: int, lacks: bool, ran: bool) -> int:
-    """ms within the budget. What never ran is not tried again within a blink; what ran is started at once, because clients wait
-    for it."""
-    if tries == 1:
-        return 0
-    if lacks:
-        return SHORTEST << min(tries - 2, 20)
-    return 0 if ran else QUICK // budget * (tries - 1)
+def _within_budget(budget: int, crashes: int, ran: bool) -> int:
+    """ms. What never ran is not tried again within a blink; what ran is started at once, because clients wait for it."""
+    return 0 if ran else QUICK // budget * (crashes - 1)
 
 
 def is_uncertain(process: Process | None) -> bool:

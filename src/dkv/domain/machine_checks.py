@@ -20,6 +20,7 @@ class MachineFacts:
     open_files: int  # how many files and connections a process of this manager may have open at most
     overcommit: int  # vm.overcommit_memory, 0 to 2; below 0: unknown
     huge_pages: str  # of transparent huge pages: always, madvise, never; "": unknown
+    no_write: str = ""  # why no write could be timed
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ def unreached(port: Port, why: str) -> Finding:
     return Finding(True, f"it does not reach {place}: {why}", f"let this machine through to port {port.port} of {port.host}")
 
 
+def untried(count: int, seconds: float) -> Finding:
+    """Ports that there was no time for."""
+    text = f"{count} ports of engines on other machines were not tried within {seconds:g} s"
+    return Finding(True, text, "mend what is named here first, then look again")
+
+
 def away(reason: str) -> Finding:
     """A machine whose manager does not answer."""
     return Finding(True, f"its manager does not answer: {reason}", "start it, or let the other machines through to its port")
@@ -95,12 +102,11 @@ def clock_findings(offset: int) -> list[Finding]:
 
 def _disk(facts: MachineFacts) -> Iterator[Finding]:
     if facts.fsync < 0:
-        yield Finding(True, "nothing can be written to its data directory", "make room, or give the directory back to its user")
+        text = f"nothing can be written to its data directory: {facts.no_write or 'nothing is known of it'}"
+        yield Finding(True, text, "mend what it says: make room, repair the disk, or give the directory back to its user")
     elif facts.fsync > SLOW_FSYNC:
         text = f"a write takes {facts.fsync:.0f} ms to be on its disk, and each acknowledged write waits for one"
-        yield Finding(
-            facts.fsync > BAD_FSYNC, text, "put the data directory on a disk of its own, or one that is not over a network"
-        )
+        yield Finding(facts.fsync > BAD_FSYNC, text, "put data directory and archives on a disk of their own, not over a network")
 
 
 def _kernel(facts: MachineFacts) -> Iterator[Finding]:

@@ -299,6 +299,7 @@ class Rest:
     next_at: int  # when it will be begun at the latest, to be shown
     armed: int | None = None  # domain clock, by the first Tick
     over: bool = False  # it waits no more
+    crashes: int = 0  # how many of them lacked nothing that comes back
     spent: bool = False  # the budget of quick restarts is spent: it may end again as soon as it is begun
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import fcntl
 import os
 import struct
 from contextlib import suppress
@@ -23,7 +22,6 @@ LOG_ROOM = 64 << 10  # bytes reserved beyond its end: a crash report takes some 
 RECORD_ROOM = 4096  # bytes reserved in each of the small files that record an end
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file, whose length stays
-_COLLAPSE = 8  # FALLOC_FL_COLLAPSE_RANGE: whole blocks, taken out of the file
 _MODIFIED = 2  # IN_MODIFY
 _EVENT = struct.Struct("iIII")
 _NONBLOCKING, _CLOSE_ON_EXEC = os.O_NONBLOCK, os.O_CLOEXEC  # IN_NONBLOCK and IN_CLOEXEC are the same numbers
@@ -68,51 +66,22 @@ class Log:
             self._reserved = size + LOG_ROOM
 
     def _cut(self, size: int) -> None:
-        """Drop all but the end. Where the file system can take blocks out of a file (ext4, XFS), nothing else is touched while
-        the engine goes on writing.
-        """
-        dropped = size - LOG_KEPT
-        dropped -= dropped % os.fstatvfs(self._fd).f_bsize
-        if _libc.fallocate(self._fd, _COLLAPSE, 0, dropped) == 0:
-            self._mark_beginning(dropped)
-        else:
-            self._copy_end(size)
-        self._reserved = 0
+        """Drop all but the end. Lines that come between reading and cutting are lost, on a busy machine more of them.
 
-    def _mark_beginning(self, dropped: int) -> None:
-        """Write over the first lines, of which one is cut, how much was dropped."""
-        note = _note(_dropped(dropped))
-        beginning = os.pread(self._fd, 64 << 10, 0)
-        end = beginning.find(b"\n", len(note) - 1)
-        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)  # with it Linux writes at the end, whatever the position
-        try:
-            os.pwrite(self._fd, note[:-1].ljust(end) + b"\n", 0)
-        finally:
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
-
-    def _copy_end(self, size: int) -> None:
-        """The same elsewhere: lines that come between reading and cutting are lost. What is written back takes blocks that the
-        cut has freed, so it needs no room.
+        What is written back takes blocks that the cut has freed, so it needs no room. FALLOC_FL_COLLAPSE_RANGE would lose
+        nothing, but waits until the file is on the disk, here where the manager's lease is renewed.
         """
         newest = os.pread(self._fd, LOG_KEPT, size - LOG_KEPT)
         os.ftruncate(self._fd, 0)
-        self.say(_dropped(size - len(newest)))
+        self.say(f"{size - len(newest)} bytes of this log were dropped here, because it was longer than {LOG_MOST}")
         with suppress(OSError):
             os.write(self._fd, newest.partition(b"\n")[2])
+        self._reserved = 0
 
     def say(self, words: str) -> None:
         """Add a line of our own, marked as such."""
         with suppress(OSError):
-            os.write(self._fd, _note(words))
-
-
-def _note(words: str) -> bytes:
-    return f"--- dkv: {words} ---\n".encode()
-
-
-def _dropped(size: int) -> str:
-    return f"{size} bytes of this log were dropped here, because it was longer than {LOG_MOST}"
+            os.write(self._fd, f"--- dkv: {words} ---\n".encode())
 
 
 class LogWatch:

@@ -12,18 +12,18 @@ from dkv.domain.commands import (
     HandoverWithdrawn,
     LeaderSteppedDown,
 )
-from dkv.domain.elections import electing_elsewhere, lack_of_votes
+from dkv.domain.elections import LASTS, electing_elsewhere, lack_of_votes
 from dkv.domain.model import EngineState, Group, ProcessState, State
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.conditions import handover_key, switchover_key
+from dkv.machine.conditions import handover_key, switchover_key, turn_key
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, next_sequence, node_id, replica_of
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
-DEADLINE = 12_000  # ms after which the leader's manager gives a handover up
+DEADLINE = LASTS  # ms after which the leader's manager gives a handover up
 IN_TIME = 4_000  # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
 ACKNOWLEDGED_WITHIN = 1_500  # ms within which the copy that is to take over must have acknowledged
-KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover
+KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover, once no other group of the database is handed over
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
 DECLINED = 1_300  # ms after which an operator sees that a handover cannot begin: the command answers within 3 s
@@ -63,14 +63,29 @@ def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Ite
     in a restart of the whole database the request stays.
     """
     request = group.switchover
-    if request is None or isinstance(group.phase, HandingOver) or electing_elsewhere(inputs.state, group):
+    if request is None or isinstance(group.phase, HandingOver) or waits_for_turn(inputs, group):
         return
     target = successor(inputs.state, group, engine, only=request.to_process)
     if target is not None:
         yield begin(inputs, group, engine, target)
-    elif inputs.lasted(switchover_key(group, request)) >= DECLINED and inputs.state.databases[group.database].restart is None:
+    elif _may_be_declined(inputs, group, request):
         fact = HandoverDeclined(reason=_obstacle(inputs.state, group, engine, request), **inputs.group_header(group))
         yield SubmitFact(f"handover {group.database}/{group.name}", fact)
+
+
+def _may_be_declined(inputs: PlanInput, group: Group, request: SwitchoverRequest) -> bool:
+    """Whether an operator is to be shown now why it cannot begin: it had its turn for a while, or another group's never ends."""
+    turn = inputs.lasted(turn_key(group)) if electing_elsewhere(inputs.state, group) is None else DECLINED
+    waited = min(inputs.lasted(switchover_key(group, request)), turn)
+    return waited >= DECLINED and inputs.state.databases[group.database].restart is None
+
+
+def waits_for_turn(inputs: PlanInput, group: Group) -> bool:
+    """Whether another group of the database is handed over now. One that has taken too long is not waited for."""
+    electing = electing_elsewhere(inputs.state, group)
+    if electing is None or not isinstance(electing.phase, HandingOver):
+        return False
+    return inputs.lasted(handover_key(electing, electing.phase)) < DEADLINE
 
 
 def _obstacle(state: State, group: Group, engine: EngineSeen, request: SwitchoverRequest) -> str:

@@ -15,7 +15,6 @@ from dkv.domain.commands import (
     WritesPaused,
     WritesResumed,
 )
-from dkv.domain.decision import Refused
 from dkv.domain.hotcopy import CopyStage
 from dkv.engine.contract import EngineRefused, Engines
 from dkv.machine import steps
@@ -76,8 +75,7 @@ class HotCopyHandlers:
             size=now.size,
             **self._header,
         )
-        if isinstance(await self._submitter.submit(fact), Refused):
-            await self._engines.resume(step.start_id)
+        await self._submitter.submit(fact)  # refused: by a copy that went on, or one that needs no pause: then plan() lifts it
 
     async def _note_cut(self, step: steps.NoteCut) -> None:
         cut = await self._engines.note_cut(step.start_id, step.name, step.reached)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.elections import electing_elsewhere
 from dkv.domain.model import Group, Process, State
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.client_port import close_client_port
+from dkv.machine.conditions import turn_key
 from dkv.machine.handover import (
     ACKNOWLEDGED_WITHIN,
     KILL_PATIENCE,
@@ -16,12 +16,14 @@ from dkv.machine.handover import (
     handover_steps_of_leader,
     handover_steps_of_target,
     successor,
+    waits_for_turn,
 )
 from dkv.machine.leader_steps import cut_off_steps, leader_steps
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, stopping
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000  # ms a graceful stop of a leader tries to hand over
+LONGEST_KILL = 12_000  # ms a kill waits, with the time until it is this group's turn
 SHRINK_PATIENCE = 10_000  # ms a graceful stop of a follower waits to be taken out of S
 
 
@@ -34,7 +36,7 @@ def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> It
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     elif engine.busy and leads and not process.kill:
         return  # inside a script there is no handover and no shutdown
-    elif leads and not stopping(inputs.state, group) and since < (KILL_PATIENCE if process.kill else HANDOVER_PATIENCE):
+    elif leads and not stopping(inputs.state, group) and _may_hand_over_yet(inputs, group, process, since):
         yield from _leader_leaves(inputs, group, process, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
@@ -44,6 +46,15 @@ def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> It
         return  # the leader's manager takes it out of S first
     else:
         yield from _end(engine, leads)
+
+
+def _may_hand_over_yet(inputs: PlanInput, group: Group, process: Process, since: float) -> bool:
+    """Whether a leader that is to leave is given time for a handover. A kill takes little, from its turn among the groups on."""
+    if not process.kill:
+        return since < HANDOVER_PATIENCE
+    return since < KILL_PATIENCE or (
+        (waits_for_turn(inputs, group) or inputs.lasted(turn_key(group)) < KILL_PATIENCE) and since < LONGEST_KILL
+    )
 
 
 def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
@@ -58,7 +69,7 @@ def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: 
     if group.leader_process != process.start_id:
         yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
         return
-    waits = handover or stopping(inputs.state, group) or electing_elsewhere(inputs.state, group)
+    waits = handover or stopping(inputs.state, group) or waits_for_turn(inputs, group)
     target = None if waits else successor(inputs.state, group, engine)
     if target is None:
         yield from leader_steps(inputs, group, engine)
@@ -91,7 +102,7 @@ def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: En
         yield from cut_off_steps(inputs, group, engine)
         yield from handover_steps_of_leader(inputs, group, group.phase, engine)
         return
-    if not group.serving or (engine.answering and electing_elsewhere(inputs.state, group)):
+    if not group.serving or (engine.answering and waits_for_turn(inputs, group)):
         yield from leader_steps(inputs, group, engine)
         return
     target = successor(inputs.state, group, engine) if engine.answering else None

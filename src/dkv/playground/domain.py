@@ -29,7 +29,7 @@ END_WITHIN = 15.0  # s a manager has to end
 STORE = USER = "demo"
 LOGIN_VARIABLES = ("DKV_DATABASE_USER", "DKV_DATABASE_PASSWORD")  # of the writers; no manager and no engine needs them
 BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
-"""A process that dies is always restarted here: a playground is for breaking. By default it is suspended after three deaths."""
+"""A process that dies is restarted at once here: a playground is for breaking. By default it is held back after three deaths."""
 
 
 class Domain:

@@ -278,6 +278,8 @@ def writes_resumed(draft: Draft, command: WritesResumed) -> Refused | None:
     if isinstance(copy_and_cut, Refused):
         return copy_and_cut
     copy, cut = copy_and_cut
+    if cut.held:  # its pause was lifted then, so that what is found now says nothing
+        return stale_fact(f"the pause of {cut.group} held until its leader looked")
     if command.held:
         _put_cut(draft, copy, replace(cut, held=True))
     else:

@@ -299,9 +299,12 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
         return stale_fact(f"archive {command.to_archive} cannot take over from the leader")
     if not isinstance(phase, Open) or not phase.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
-    electing = electing_elsewhere(draft, group)
-    if electing or lack_of_votes(draft, group):
-        return stale_fact(f"group {electing.name} is being handed over" if electing else lack_of_votes(draft, group))
+    electing = electing_elsewhere(draft, group, command.now)
+    if electing:
+        return stale_fact(f"group {electing.name} is being handed over")
+    no_votes = lack_of_votes(draft, group)
+    if no_votes:
+        return stale_fact(no_votes)
     handover = HandingOver(
         leader=phase.leader,
         leader_process=phase.leader_process,

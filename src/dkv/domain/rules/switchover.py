@@ -3,6 +3,7 @@ ended. By level: a request whose target is gone, or that is not begun in time, i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from dkv.domain import spread
@@ -50,6 +51,8 @@ def rebalance_leaders(draft: Draft, command: RebalanceLeaders) -> Refused | None
         if _may_hand_over(draft, group, None) is None:
             others[group.name] = {p.server_id: p for a in group.in_sync if (p := _able(draft, group, a))}
     moves = spread.moves(leaders, {name: set(able) for name, able in others.items()})
+    if not moves and (stuck := _stuck(draft, database.name, leaders, others)):
+        return stuck
     groups = ", ".join(name for name, _ in moves)
     why = f"handovers of {groups} are requested" if moves else "they are spread already"
     draft.note("database.rebalance", f"database {database.name}", why, database=database.name)
@@ -57,6 +60,20 @@ def rebalance_leaders(draft: Draft, command: RebalanceLeaders) -> Refused | None
         to = others[name][server].start_id
         request_switchover(draft, draft.groups[(database.name, name)], to, "the leaders are to be spread over the servers")
     draft.answer.update(groups=[name for name, _ in moves])
+    return None
+
+
+def _stuck(draft: Draft, database: str, leaders: Mapping[str, str], others: Mapping[str, object]) -> Refused | None:
+    """Why leaders that could be spread better, if all copies could lead, cannot be now."""
+    groups = draft.groups_of(database)
+    wanted = spread.moves(leaders, {g.name: {a.server_id for a in draft.archives_in(g)} for g in groups})
+    for name, server in wanted:
+        group = draft.groups[(database, name)]
+        refused = _may_hand_over(draft, group, None)
+        why = refused.message if refused else f"Its copy on server {server} cannot lead now."
+        return _no(
+            f"The leaders of {database} cannot be spread now; group {name}: {why}", "See why: ", action("showWaiting"), "."
+        )
     return None
 
 
@@ -217,11 +234,13 @@ def note_failure(draft: Draft, group: Group, why: str) -> None:
 
 
 def tick_switchover(draft: Draft, group: Group) -> None:
-    """Start the time limit of a request, or end it. It does not run while the request waits for another group's handover."""
+    """Start the time limit of a request, or end it. It begins anew while the request waits for another group's handover."""
     if not isinstance(group.phase, Open) or group.phase.switchover is None:
         return
     request = group.phase.switchover
-    if request.since is None or electing_elsewhere(draft, group):
+    lasts = draft.clock - request.since if request.since is not None else BEGIN_WITHIN
+    waits = lasts >= BEGIN_WITHIN // 3 and electing_elsewhere(draft, group, draft.command.now)
+    if request.since is None or waits:
         draft.put_phase(group, switchover=replace(request, since=draft.clock))
-    elif draft.clock - request.since >= BEGIN_WITHIN:
-        give_up(draft, group, f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")
+    elif lasts >= BEGIN_WITHIN:
+        give_up(draft, group, lack_of_votes(draft, group) or f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")
