@@ -10,7 +10,7 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import JoinStage, PositionReport, ProcessState
 from dkv.machine.conditions import update_history
-from dkv.machine.leader_steps import CLEAN_STOP_PATIENCE, HEARD_AGAIN, MARK_AGAIN, SENT_AWAY_WITHIN
+from dkv.machine.leader_steps import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
 from dkv.machine.observation import Observation
 from dkv.machine.steps import Lead, MarkJoiner, Step, SubmitFact
 from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me, steps_of
@@ -76,18 +76,6 @@ def test_a_cut_off_leader_fences_as_soon_as_a_member_of_s_is_silent() -> None:
     stage = Stage().settled()
     assert kinds(cut_off(stage, 2_000)) == ["Fence"]
     assert kinds(stage.steps("s1", stage.engine(0, replicas=()), lease=CUT)) == ["Fence"]
-
-
-def test_one_that_was_cut_off_goes_on_once_all_of_s_acknowledge_again_for_a_while() -> None:
-    """A busy machine is late once; the fence it caused must not last as long as the state backend is away."""
-    stage = Stage(2).settled()
-    fenced = stage.engine(0, fenced=True)
-    assert kinds(stage.steps("s1", fenced, lease=CUT, lasting=HEARD_AGAIN)) == ["UnfenceUnread"]
-    assert kinds(stage.steps("s1", fenced, lease=CUT, lasting=HEARD_AGAIN - 1)) == []
-    assert kinds(stage.steps("s1", fenced)) == ["Unfence"], "it asks the domain while that can be read"
-    for replicas in ((), (stage.replica(1, silent_ms=2_000),), (stage.replica(1, online=False),)):
-        cut = stage.engine(0, fenced=True, replicas=replicas)
-        assert "UnfenceUnread" not in kinds(stage.steps("s1", cut, lease=CUT, lasting=HEARD_AGAIN))
 
 
 def test_a_cut_off_leader_serves_on_while_all_of_s_acknowledges() -> None:

@@ -148,20 +148,6 @@ def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
     play(scenario)
 
 
-def test_a_leader_is_unfenced_unread_only_by_what_was_seen_a_moment_ago() -> None:
-    async def scenario(harness: Harness) -> None:
-        harness.runs()
-        now = harness.now * 1000
-        with pytest.raises(Dropped):
-            await harness.performer.perform(s.UnfenceUnread("k", 0, now - 1))
-        assert harness.engines.calls == []
-        await harness.performer.perform(s.UnfenceUnread("k", 0, now + 60_000))
-        assert harness.engines.calls == ["unfence"]
-        assert not s.UnfenceUnread.blindly, "after a gap it looks first"
-
-    play(scenario)
-
-
 def test_takeover_replicate_failover_and_markers_are_guarded() -> None:
     for kind in (s.Lead, s.Replicate, s.Failover, s.MarkJoiner, s.Mark, s.Rewrite, s.Admit, s.Unfence):
         assert kind.guarded, kind

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from fastapi import Request
@@ -46,11 +47,14 @@ class Shared(Generic[T]):
 
     async def get(self, make: Callable[[], Awaitable[T]]) -> T:
         """Raises what `make` raises."""
-        if self._task is None or (self._task.done() and time.monotonic() - self._began >= REUSED_FOR):
+        if self._task is None or (self._task.done() and (self._is_old() or self._task.cancelled() or self._task.exception())):
             self._began = time.monotonic()
             self._task = asyncio.ensure_future(make())
         assert self._task is not None
         return await asyncio.shield(self._task)
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._began >= REUSED_FOR
 
 
 class Examination:
@@ -60,18 +64,39 @@ class Examination:
         self.own: Shared[schemas.Machine] = Shared()
         self.all: Shared[list[schemas.Machine]] = Shared()
         self.disk_within = DISK_WITHIN
-        self._threads = ThreadPoolExecutor(1, "machine")
         self._asked: asyncio.Future[MachineFacts] | None = None
 
     async def facts(self, read: Callable[[], MachineFacts]) -> MachineFacts:
         """What is read of this machine; that nothing can be, where that takes too long."""
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.get_running_loop().run_in_executor(self._threads, read)
+            self._asked = in_a_thread_of_its_own(read)
         try:
             async with asyncio.timeout(self.disk_within):
                 return await asyncio.shield(self._asked)
         except TimeoutError:
             return MachineFacts(-1, -1, -1, "", f"its disk did not answer within {self.disk_within:g} s")
+
+
+def in_a_thread_of_its_own(read: Callable[[], MachineFacts]) -> asyncio.Future[MachineFacts]:
+    """Its result. One that never ends does not keep the process from ending, as the threads of an executor would."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[MachineFacts] = loop.create_future()
+
+    def settle(settled: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(lambda: None if result.done() else settled())
+
+    def run() -> None:
+        try:
+            facts = read()
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            raised = error
+            settle(lambda: result.set_exception(raised))
+        else:
+            settle(lambda: result.set_result(facts))
+
+    threading.Thread(target=run, name="machine", daemon=True).start()
+    return result
 
 
 @router.get("/admin/v1/machines")
@@ -148,6 +173,8 @@ async def _why_unreached(port: Port, limit: asyncio.Semaphore) -> str:
             return str(error.strerror)
         except OSError as error:
             return os.strerror(error.errno).lower() if error.errno else str(error)
+        except ValueError as error:
+            return str(error)
         writer.close()
         return ""
 

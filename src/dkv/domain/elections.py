@@ -21,7 +21,7 @@ def electing_elsewhere(state: Reader, group: Group, now: int | None = None) -> G
     """
     for other in state.groups_of(group.database):
         phase = other.phase
-        if isinstance(phase, HandingOver) and other.name != group.name and (now is None or now - phase.at < LASTS):
+        if isinstance(phase, HandingOver) and other.name != group.name and (now is None or abs(now - phase.at) < LASTS):
             return other
     return None
 

@@ -68,7 +68,8 @@ def next_rest(options: DatabaseOptions, ended: Process, cause: str, detail: str,
     budget, crashes = max(1, options.restart_budget), (ended.rest.crashes if ended.rest else 0) + (not lacks)
     spent = not lacks and crashes >= budget
     if lacks:
-        delay = 0 if tries == 1 else SHORTEST << min(tries - 2, 20)
+        lacked = tries - crashes
+        delay = 0 if lacked == 1 else SHORTEST << min(lacked - 2, 20)
     else:
         delay = SPENT << min(crashes - budget, 20) if spent else _within_budget(budget, crashes, ended.running_at > 0)
     delay = min(delay, LONGEST)

@@ -110,7 +110,7 @@ def _disk(facts: MachineFacts) -> Iterator[Finding]:
 
 
 def _kernel(facts: MachineFacts) -> Iterator[Finding]:
-    if facts.open_files < FEW_FILES:
+    if 0 <= facts.open_files < FEW_FILES:
         text = f"a process may have {facts.open_files} files and connections open"
         yield Finding(False, text, f"LimitNOFILE={FEW_FILES} or more in the manager's unit, or ulimit -n")
     if facts.overcommit in (0, 2):

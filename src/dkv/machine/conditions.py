@@ -13,7 +13,7 @@ from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
 from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen
-from dkv.machine.observation import ConditionHistory, LocalServer, acknowledges, node_id, replica_of, stopping
+from dkv.machine.observation import ConditionHistory, LocalServer, node_id, replica_of, stopping
 from dkv.machine.tail.conditions import tail_conditions
 
 REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (docs/reference/safety.md#growing-s)
@@ -61,7 +61,7 @@ def _start(condition: Hashable, history: ConditionHistory, now: float) -> float:
 
 def handover_key(group: Group, handover: HandingOver) -> Hashable:
     """Names one handover."""
-    return ("handover", group.key, group.term, handover.to_process)
+    return ("handover", group.key, group.term, handover.to_process, handover.at)
 
 
 def switchover_key(group: Group, request: SwitchoverRequest) -> Hashable:
@@ -72,11 +72,6 @@ def switchover_key(group: Group, request: SwitchoverRequest) -> Hashable:
 def turn_key(group: Group) -> Hashable:
     """Holds while a group whose leadership is to be handed over waits for no other group's handover."""
     return ("turn", group.key)
-
-
-def heard_key(engine: EngineSeen) -> Hashable:
-    """Holds while a fenced leader hears of every other member of the in-sync set."""
-    return ("heard", engine.start_id)
 
 
 def unresponsive_key(engine: EngineSeen) -> Hashable:
@@ -198,8 +193,6 @@ def _te_conditions(state: State, process: Process, te: TeSeen) -> Iterable[Hasha
 
 
 def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:
-    if engine.writes.fenced and all(acknowledges(state, engine, a, 1_000) for a in group.in_sync if a != group.leader):
-        yield heard_key(engine)
     for archive in items_of(state.archives, ARCHIVES_IN, group.key):
         if archive.archive_id == group.leader:
             continue

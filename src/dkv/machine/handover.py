@@ -82,10 +82,11 @@ def _may_be_declined(inputs: PlanInput, group: Group, request: SwitchoverRequest
 
 def waits_for_turn(inputs: PlanInput, group: Group) -> bool:
     """Whether another group of the database is handed over now. One that has taken too long is not waited for."""
-    electing = electing_elsewhere(inputs.state, group)
-    if electing is None or not isinstance(electing.phase, HandingOver):
-        return False
-    return inputs.lasted(handover_key(electing, electing.phase)) < DEADLINE
+    for other in inputs.state.groups_of(group.database):
+        phase = other.phase
+        if isinstance(phase, HandingOver) and other.name != group.name and inputs.lasted(handover_key(other, phase)) < DEADLINE:
+            return True
+    return False
 
 
 def _obstacle(state: State, group: Group, engine: EngineSeen, request: SwitchoverRequest) -> str:

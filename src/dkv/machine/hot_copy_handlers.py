@@ -75,7 +75,13 @@ class HotCopyHandlers:
             size=now.size,
             **self._header,
         )
-        await self._submitter.submit(fact)  # refused: by a copy that went on, or one that needs no pause: then plan() lifts it
+        try:
+            await self._submitter.submit(
+                fact
+            )  # refused: by a copy that went on, or one that needs no pause: then plan() lifts it
+        except StoreError:
+            await self._engines.resume(step.start_id)  # nothing can go on for now; a copy that does sees that it was lifted
+            raise
 
     async def _note_cut(self, step: steps.NoteCut) -> None:
         cut = await self._engines.note_cut(step.start_id, step.name, step.reached)

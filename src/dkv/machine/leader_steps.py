@@ -19,20 +19,18 @@ from dkv.domain.phases import HandingOver, Joining
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen
 from dkv.machine.client_port import close_client_port, open_client_port
-from dkv.machine.conditions import SILENT, heard_key, unheard
+from dkv.machine.conditions import SILENT, unheard
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_leader, switchover_steps
 from dkv.machine.hot_copy_steps import at_the_cut
 from dkv.machine.intrusion import intrusion_steps, robbed
 from dkv.machine.observation import PlanInput, acknowledges, next_sequence, node_id, replica_of, stopping
-from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence, UnfenceUnread
+from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence
 
 SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whichever clients are still connected
 CLEAN_STOP_PATIENCE = 5_000  # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000  # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10  # bytes of writes between markers: a copy that rewrote has no position until the next one
-HEARD_AGAIN = 2_000  # ms for which all members of S have to acknowledge before a leader that was cut off takes writes again
-SEEN_LATELY = 500  # ms for which an observation is good enough for that
 
 
 def opening_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -106,20 +104,12 @@ def _may_write(state: State, group: Group) -> bool:
 def fence_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fence the leader below minInSync, in a whole stop, when shrinking below minInSync, when cut off from the domain, and when
     its files are gone: what it acknowledged then would be on no disk.
-
-    One that was cut off goes on once all members of S acknowledge again, also while the domain cannot be read: none of them
-    follows another leader then, which is what let it take writes before it was fenced.
     """
     writes = _may_write(inputs.state, group) and not engine.files.lost and not _cut_off(inputs, group, engine)
     if not writes and not engine.writes.fenced:
         yield from _stop_taking_writes(inputs, group, engine)
-    if not writes or not engine.writes.fenced or _about_to_fall_below(inputs, group, engine):
-        return
-    if inputs.seen.lease_is_fresh:
+    if writes and engine.writes.fenced and not _about_to_fall_below(inputs, group, engine):
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
-    elif inputs.lasted(heard_key(engine)) >= HEARD_AGAIN:
-        until = inputs.seen.conditions.now + SEEN_LATELY
-        yield UnfenceUnread(f"fence {engine.start_id}", engine.start_id, until)
 
 
 def _stop_taking_writes(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:

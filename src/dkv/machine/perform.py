@@ -113,7 +113,6 @@ class Performer:
             **on(steps.Admit, lambda step: engines.admit(step.start_id)),
             **on(steps.Fence, lambda step: engines.fence(step.start_id)),
             **on(steps.Unfence, lambda step: engines.unfence(step.start_id)),
-            **on(steps.UnfenceUnread, self._unfence_unread),
             **on(steps.CloseClientPort, lambda step: engines.shun_clients(step.start_id)),
             **on(steps.OpenClientPort, lambda step: engines.take_clients(step.start_id, step.group)),
             **on(steps.EndScript, self._end_script),
@@ -159,12 +158,6 @@ class Performer:
         await self._submit(
             ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._header)
         )
-
-    async def _unfence_unread(self, step: steps.UnfenceUnread) -> None:
-        """Only by what was seen a moment ago: a manager that stood still since then looks first."""
-        if self._now() * 1000 > step.until:
-            raise Dropped(step)
-        await self._engines.unfence(step.start_id)
 
     async def _never_ran(self, start_id: int, refused: ArchiveRefused) -> None:
         """The process ended before it had an engine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dkv.domain.elections import LASTS
 from dkv.domain.model import Group, Process, State
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen
@@ -23,7 +24,7 @@ from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, 
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000  # ms a graceful stop of a leader tries to hand over
-LONGEST_KILL = 12_000  # ms a kill waits, with the time until it is this group's turn
+LONGEST_KILL = LASTS + KILL_PATIENCE  # ms a kill waits, with the time until it is this group's turn
 SHRINK_PATIENCE = 10_000  # ms a graceful stop of a follower waits to be taken out of S
 
 

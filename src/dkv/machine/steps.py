@@ -247,14 +247,6 @@ class Unfence(Step):
 
 
 @dataclass(frozen=True)
-class UnfenceUnread(Step):
-    """Accept writes again although the domain cannot be read, by what was seen before the monotonic moment `until` (ms)."""
-
-    start_id: int
-    until: float
-
-
-@dataclass(frozen=True)
 class EndScript(Step):
     """End a script that has kept an engine longer than its database allows; if it wrote, end the engine."""
 
