@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
+IN_STEP = 100  # ms that two clocks may differ
 FEWEST_DAYS = 14  # that a certificate has to be valid yet
 
 WAITS = (
@@ -356,5 +357,6 @@ def _machine_lines(row: schemas.Machine) -> Iterator[str]:
 def _facts(row: schemas.Machine) -> str:
     fsync = f"a synced write takes {row['fsync']:g} ms" if row["fsync"] >= 0 else "no write is possible"
     pages = f", huge pages: {row['hugePages']} (engines switch them off for themselves)" if row["hugePages"] == "always" else ""
-    clock = f"clock {row['clockOffset'] / 1000:+.1f} s" if row["clockOffset"] else "clock in step"
+    apart = abs(row["clockOffset"]) >= IN_STEP  # less may be the way of the answer
+    clock = f"clock {row['clockOffset'] / 1000:+.1f} s" if apart else "clock in step"
     return f"{clock}, {fsync}, {row['openFiles']} open files, reaches {row['reached']} ports of engines{pages}"
