@@ -224,6 +224,7 @@ def test_without_rolling_all_of_it_stops_and_starts_again(domain: LocalDomain) -
 
 def test_a_leader_is_stopped_at_once_while_too_few_leaders_could_vote_for_another(domain: LocalDomain) -> None:
     """Of two groups one has no leader. A handover would let writes wait in vain for five seconds."""
+    whole(domain)
     stopped, other = domain.client.store(STORE)["groups"]
     for instance in domain.client.store(STORE)["instances"]:
         if instance["group"] == stopped["name"]:
