@@ -75,7 +75,10 @@ async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_mak
             assert await line_of(frozen) == "inside"
             await access.look(store)
             assert access.failing is None, "a moment is what every commit takes"
-            await access.look(store)
+            for _ in range(5):  # /proc/locks is no snapshot: while others take and drop locks a line may be missed
+                await access.look(store)
+                if access.failing:
+                    break
             assert access.failing is not None
             assert (access.failing.at, access.failing.since) == (1_000, 5.0)
             assert f"pid {frozen.pid}" in access.failing.why
