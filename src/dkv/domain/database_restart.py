@@ -134,11 +134,10 @@ def _in_group(state: Reader, database: Database, group: Group, restart: Database
     if len(group.in_sync) == 1:
         return Replace(old[0])
     no_votes = lack_of_votes(state, group)
-    return (
-        Wait(f"group {group.name}", no_votes, hint("See what keeps a leader from answering: ", action("showWaiting"), "."))
-        if no_votes
-        else HandOver(group)
-    )
+    if no_votes:
+        cure = hint("See what keeps a leader from answering: ", action("showWaiting"), ".")
+        return Wait(f"group {group.name}", no_votes, cure)
+    return HandOver(group)
 
 
 def _not_whole(state: Reader, group: Group) -> Wait | None:

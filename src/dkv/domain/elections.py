@@ -10,9 +10,7 @@ from __future__ import annotations
 from dkv.domain.model import Group, Reader
 from dkv.domain.phases import HandingOver
 
-LASTS = (
-    12_000  # ms after which a handover is given up; one that is older waits for an engine or a manager, and no election goes on
-)
+LASTS = 12_000  # ms after which a handover is given up: one that is older waits for an engine or a manager, not for votes
 
 
 def electing_elsewhere(state: Reader, group: Group, now: int | None = None) -> Group | None:

@@ -76,9 +76,7 @@ class HotCopyHandlers:
             **self._header,
         )
         try:
-            await self._submitter.submit(
-                fact
-            )  # refused: by a copy that went on, or one that needs no pause: then plan() lifts it
+            await self._submitter.submit(fact)  # a copy that went on refuses it; a pause that none needs is lifted by plan()
         except StoreError:
             await self._engines.resume(step.start_id)  # nothing can go on for now; a copy that does sees that it was lifted
             raise
