@@ -20,9 +20,11 @@ from statistics import median
 
 from dkv.client import Json
 from dkv.control.submit import Submitter
-from dkv.domain.commands import Command, ServerJoined, StartProcess
+from dkv.domain.command import Command
 from dkv.domain.decision import Refused
+from dkv.domain.facts import ServerJoined
 from dkv.domain.model import ProcessRole
+from dkv.domain.orders import StartProcess
 from dkv.store.sqlite import SqliteStore
 from kit import plot
 from kit.record import Raw, Recorder, Table, of, progress

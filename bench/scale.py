@@ -17,7 +17,8 @@ from statistics import median
 from typing import Any
 
 from dkv.control.submit import view_of
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted
 from dkv.domain.model import (
@@ -155,7 +156,7 @@ class Run:
         self.recorder.add("time", size=self.size, what=name, ms=1000 * (time.perf_counter() - began))
         return answer
 
-    def decide(self, command: c.Command, name: str = "", keep: bool = True) -> State:
+    def decide(self, command: Command, name: str = "", keep: bool = True) -> State:
         """Decide it; unless it is only asked about: write it down, and see it through a watch. Raises RuntimeError."""
         self.now += 1_000
         state, timed = self.state, replace(command, now=self.now)
@@ -189,17 +190,17 @@ def measure(recorder: Recorder, size: int, rounds: int) -> None:
         run.timed("plan", lambda: plan(run.state, me, seen(run.state)))
 
 
-def life(run: Run) -> Iterator[c.Command]:
+def life(run: Run) -> Iterator[Command]:
     """Archive 0 is started, loads, and ends; time passes while it waits."""
-    yield c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=0)
+    yield orders.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=0)
     start_id = max(run.state.processes)
     fact: dict[str, Any] = {"server_id": "s0", "start_id": start_id}
-    yield c.ProcessStarted(**fact, report=PositionReport(1, 1, "n", 10, 10))
-    run.decide(c.Tick(clock=run.state.clock + 200), "tick")
-    yield c.ProcessConfigured(**fact, pid=99)
-    yield c.LoadingProgressed(**fact, percent=50)
-    yield c.ProcessExited(**fact, cause="stopped", detail="it ended", exit_code=0, planned=True)
-    run.decide(c.Tick(clock=run.state.clock + 200), "tick")
+    yield facts.ProcessStarted(**fact, report=PositionReport(1, 1, "n", 10, 10))
+    run.decide(facts.Tick(clock=run.state.clock + 200), "tick")
+    yield facts.ProcessConfigured(**fact, pid=99)
+    yield facts.LoadingProgressed(**fact, percent=50)
+    yield facts.ProcessExited(**fact, cause="stopped", detail="it ended", exit_code=0, planned=True)
+    run.decide(facts.Tick(clock=run.state.clock + 200), "tick")
 
 
 def lead(run: Run, number: int) -> None:
@@ -209,12 +210,12 @@ def lead(run: Run, number: int) -> None:
     leader, follower = (run.state.processes[start_id] for start_id in _two(run.state, group))
     before = run.state
     fact: dict[str, Any] = {"server_id": leader.server_id, "start_id": leader.start_id}
-    killed = c.ProcessExited(**fact, detail="killed", cause="signal", exit_code=137)
+    killed = facts.ProcessExited(**fact, detail="killed", cause="signal", exit_code=137)
     run.state = run.decide(killed, "decide ProcessExited of a leader", keep=False)
     report = PositionReport(1, 1, "n", 10, 10)
     fact = {"server_id": follower.server_id, "start_id": follower.start_id, "term": 1, "report": report}
-    run.state = run.decide(c.PositionReported(**fact), keep=False)
-    run.decide(c.Tick(clock=run.state.clock + 200), "tick", keep=False)
+    run.state = run.decide(facts.PositionReported(**fact), keep=False)
+    run.decide(facts.Tick(clock=run.state.clock + 200), "tick", keep=False)
     run.state = before
 
 

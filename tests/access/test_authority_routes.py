@@ -15,8 +15,8 @@ from dkv.access import certificates, crypto, join_tokens
 from dkv.access.certificates import Owner
 from dkv.access.join_tokens import JoinToken
 from dkv.domain.access import MANAGERS
-from dkv.domain.commands import AuthorityFounded
 from dkv.domain.constants import DAY
+from dkv.domain.facts import AuthorityFounded
 from tests.api.world import World
 
 UID = "9" * 32

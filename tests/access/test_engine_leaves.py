@@ -17,9 +17,10 @@ from dkv.access.domain_key import KeyFiles
 from dkv.control.certificates import CertificateError
 from dkv.control.engine_certificates import EngineCertificates, Sign
 from dkv.control.submit import Submitter
-from dkv.domain.commands import CreateDatabase, NewArchive, ServerJoined
 from dkv.domain.decision import Accepted
+from dkv.domain.facts import ServerJoined
 from dkv.domain.model import DatabaseOptions
+from dkv.domain.orders import CreateDatabase, NewArchive
 from dkv.store.memory import MemoryDomain, MemoryStore
 
 NOW = 1_800_000_000_000

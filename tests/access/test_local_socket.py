@@ -23,7 +23,7 @@ from dkv.api.app import Api, create_app
 from dkv.constants import MANAGER_SOCKET
 from dkv.data_dir import local_socket
 from dkv.domain.access import MANAGERS
-from dkv.domain.commands import AuthorityFounded
+from dkv.domain.facts import AuthorityFounded
 from dkv.listening import LOCAL, Secured, Server
 from dkv.manager import ManagerError
 from tests.api.world import World

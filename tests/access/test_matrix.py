@@ -19,7 +19,7 @@ from dkv.access import certificates, crypto
 from dkv.access.certificates import Owner, Reachable
 from dkv.api.rights import ROUTES, match
 from dkv.domain.admission import DAY
-from dkv.domain.commands import DeleteToken
+from dkv.domain.orders import DeleteToken
 from dkv.domain.rights import ADMIN, BUILT_IN, METRICS, OPERATOR, SERVER, VIEWER, Right
 from dkv.peer import PEER, Peer
 from tests.access.test_routes import HIDDEN, NOW, Guarded, described, example, guarded

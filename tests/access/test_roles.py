@@ -14,11 +14,13 @@ from dkv.access.principals import Caller
 from dkv.access.roles import ALLOWED, NEEDS_PAYLOAD, AccessRequest
 from dkv.domain.access import AllowedRequest, Role, Token, User
 from dkv.domain.admission import containing, may_give
+from dkv.domain.command import Command
 from dkv.domain.command_rights import RECORD_RIGHTS, RIGHTS, right_of
-from dkv.domain.commands import FACTS, Command, CreateToken, DeleteToken, PutRecord, Tick
 from dkv.domain.decide import RULES, decide
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import FACTS, Tick
 from dkv.domain.model import State
+from dkv.domain.orders import CreateToken, DeleteToken, PutRecord
 from dkv.domain.rights import BUILT_IN, GIVEN, Right
 
 

@@ -23,8 +23,9 @@ from dkv.api.description import describe
 from dkv.api.rights import ROUTES, match
 from dkv.constants import PRINCIPAL_HEADER
 from dkv.domain.access import MANAGERS
-from dkv.domain.commands import AuthorityFounded, CreateToken, DeleteToken, PutRecord
+from dkv.domain.facts import AuthorityFounded
 from dkv.domain.identities import fingerprint_of
+from dkv.domain.orders import CreateToken, DeleteToken, PutRecord
 from dkv.domain.rights import Right
 from dkv.peer import Peer, shown_to
 from tests.api.world import HOSTS, PORT, World, scenario

@@ -101,7 +101,7 @@ async def test_a_token_that_is_not_there_cannot_be_deleted(world: World) -> None
 
 @scenario
 async def test_the_number_of_tokens_is_bounded_and_expired_ones_make_room(world: World) -> None:
-    from dkv.domain.commands import CreateToken
+    from dkv.domain.orders import CreateToken
     from dkv.domain.rules.tokens import MOST
 
     for number in range(MOST):

@@ -15,8 +15,10 @@ import httpx
 
 from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey, View
-from dkv.domain.commands import ArchiveRetired, Command, CreateToken, ServerJoined, ServerLost
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import ArchiveRetired, ServerJoined, ServerLost
+from dkv.domain.orders import CreateToken
 from dkv.store.contract import Snapshot
 from dkv.store.sqlite import SqliteStore
 from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, start

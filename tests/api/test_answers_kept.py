@@ -9,7 +9,7 @@ from typing import Any
 from dkv.access.passwords import fits
 from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
+from dkv.domain.orders import PutRecord
 from dkv.store.memory import MemoryStore
 from tests.api.world import World, orders, scenario
 

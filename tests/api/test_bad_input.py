@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dkv.domain.commands import ServerJoined
+from dkv.domain.facts import ServerJoined
 from tests.api.world import World, orders, scenario
 
 STORES = "/admin/v1/stores"

@@ -7,8 +7,10 @@ from typing import Any
 
 from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey
-from dkv.domain.commands import Command, CopyBroke, RequestHotCopy
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import CopyBroke
+from dkv.domain.orders import RequestHotCopy
 from tests.api.furnished import FurnishedWorld, Machine
 from tests.api.world import World, scenario
 

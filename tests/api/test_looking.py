@@ -9,7 +9,7 @@ from dataclasses import replace
 from dkv.api import events, metrics
 from dkv.api.streams import Streams
 from dkv.client import read_events
-from dkv.domain.commands import ProcessStarted, ServerLost
+from dkv.domain.facts import ProcessStarted, ServerLost
 from tests.api.world import HOSTS, World, orders, scenario
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import (
+from dkv.domain.facts import (
     HandoverBegun,
     HandoverDone,
     JoinAnnounced,

@@ -23,8 +23,9 @@ from dkv.api.app import create_app
 from dkv.client import Credentials, Endpoint, HttpTransport, Request
 from dkv.constants import PRINCIPAL_HEADER
 from dkv.domain.access import MANAGERS
-from dkv.domain.commands import AuthorityFounded, CreateToken
+from dkv.domain.facts import AuthorityFounded
 from dkv.domain.model import Server
+from dkv.domain.orders import CreateToken
 from dkv.listening import Secured
 from dkv.listening import Server as HttpServer
 from dkv.other_managers import OtherManagers

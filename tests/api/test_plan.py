@@ -13,7 +13,7 @@ import pytest
 
 from dkv.api.app import Api
 from dkv.control.submit import RequestKey, Submitter
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
 from dkv.store import codec

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dkv.api.app import create_app
-from dkv.domain import commands as c
+from dkv.domain.facts import ArchiveRetired
 from tests.api.world import World, orders, scenario
 
 Request = tuple[str, str, dict[str, Any] | None]
@@ -158,7 +158,7 @@ async def test_an_archive_that_is_gone_is_named_when_its_request_is_repeated(wor
     async with world.at("s1") as client:
         first = await ask(client, ARCHIVE, "k")
         await done(client, delete(f"/api/1/archives/{first.json()['id']}?purge=true"))
-        await world.submit(c.ArchiveRetired(server_id="s1", archive_id=first.json()["id"], path="/away"))
+        await world.submit(ArchiveRetired(server_id="s1", archive_id=first.json()["id"], path="/away"))
         again = await ask(client, ARCHIVE, "k")
     assert again.status_code == 404
     assert again.json()["detail"].startswith(f"There is no archive {first.json()['id']}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.facts import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import DatabaseState, PositionReport
 from tests.api.world import World, orders, scenario
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from dkv.api.context import ManagerContext
-from dkv.domain.commands import PutRecord
+from dkv.domain.orders import PutRecord
 from dkv.listening import Limits, limits
 from dkv.store.contract import StoredEvent
 from dkv.store.memory import MemoryStore

@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 
 from dkv.api.waiting import until
-from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 from dkv.domain.records import value_of
 from tests.api.world import World, scenario
 

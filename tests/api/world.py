@@ -20,8 +20,9 @@ from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signin
 from dkv.api.description import describe
 from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.submit import RequestKey, Submitter, View
-from dkv.domain.commands import Command, ServerJoined
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import ServerJoined
 from dkv.domain.machine_checks import MachineFacts
 from dkv.domain.model import Process, Server, State
 from dkv.store.contract import Snapshot, Store, Unavailable

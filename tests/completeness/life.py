@@ -17,13 +17,14 @@ from typing import Any
 import httpx
 
 from dkv.access import crypto
-from dkv.domain.commands import (
+from dkv.domain.command import Command
+from dkv.domain.database_users import users_digest
+from dkv.domain.facts import (
     ArchiveRetired,
     AuthorityFounded,
     CertificateKept,
     CertificateSeen,
     CleanStopReached,
-    Command,
     CopyBroke,
     CopyPrepared,
     CopyProgressed,
@@ -63,7 +64,6 @@ from dkv.domain.commands import (
     ServerLost,
     SlotsLost,
     SlotsOwned,
-    StartProcess,
     TailBroken,
     TailFed,
     TailMeasured,
@@ -74,8 +74,8 @@ from dkv.domain.commands import (
     WritesRefused,
     WritesResumed,
 )
-from dkv.domain.database_users import users_digest
 from dkv.domain.model import Group, PositionReport, Process, ProcessRole, State
+from dkv.domain.orders import StartProcess
 from tests.api.world import HOSTS, PORT, World, orders
 
 STORE = "OrdersStore"

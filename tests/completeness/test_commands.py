@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from types import ModuleType
 
 import pytest
 
-from dkv.domain import commands
-from dkv.domain.commands import COMMANDS, FACTS, ORDERS, Command
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.decide import RULES
+from dkv.domain.facts import FACTS
+from dkv.domain.orders import ORDERS
 from tests.domain.test_scenarios import SCENARIOS, replay
 from tests.domain.verbs import ScenarioRunner
 from tests.lint.repository import constructed, python_files
@@ -42,15 +45,15 @@ def names(kinds: Iterable[type[Command]]) -> list[str]:
     return [kind.__name__ for kind in kinds]
 
 
-def test_every_kind_of_command_is_an_order_or_a_fact() -> None:
-    kinds = [kind for kind in vars(commands).values() if isinstance(kind, type) and issubclass(kind, Command)]
-    leaves = {kind.__name__ for kind in kinds if not kind.__subclasses__()}
-    assert leaves == set(COMMANDS)
-    assert not set(ORDERS) & set(FACTS)
+@pytest.mark.parametrize(("module", "table"), [(orders, ORDERS), (facts, FACTS)], ids=["orders", "facts"])
+def test_every_kind_of_command_is_in_the_table_of_its_file(module: ModuleType, table: tuple[type[Command], ...]) -> None:
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Command)]
+    assert {kind for kind in kinds if not kind.__subclasses__()} == set(table)
+    assert len(set(table)) == len(table)
 
 
 def test_every_command_has_its_rule_and_every_rule_its_command() -> None:
-    assert set(RULES) == set(COMMANDS.values())
+    assert set(RULES) == {*ORDERS, *FACTS}
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=names(FACTS))
@@ -58,6 +61,6 @@ def test_every_fact_is_constructed_by_a_manager(fact: type[Command]) -> None:
     assert f"{fact.__module__}.{fact.__name__}" in reported(), f"nothing in {', '.join(REPORTERS_OF_FACTS)} makes it"
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", names(ORDERS + FACTS))
 def test_every_command_is_accepted_in_a_scenario(name: str) -> None:
     assert name in accepted(), f"no scenario of tests/scenarios has an accepted {name}"

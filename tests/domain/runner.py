@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dkv.domain import commands as c
+from dkv.domain.command import Command
 from dkv.domain.model import Group, Process
 from tests.domain.world import World
 
@@ -111,7 +111,7 @@ class ScenarioRunner:
         }
 
 
-Verb = Callable[[ScenarioRunner, Line], c.Command | list[str]]
+Verb = Callable[[ScenarioRunner, Line], Command | list[str]]
 VERBS: dict[str, Verb] = {}
 
 

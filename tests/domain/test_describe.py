@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dkv.domain.commands import Tick
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted
+from dkv.domain.facts import Tick
 from dkv.domain.model import (
     Archive,
     ArchiveState,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dkv.domain.commands import Tick
 from dkv.domain.decision import InvariantError
 from dkv.domain.draft import Draft
+from dkv.domain.facts import Tick
 from dkv.domain.model import Group, State
 from dkv.domain.phases import Assigned, Open, Vacant
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dkv.domain import commands as c
-from dkv.domain.decide import decide, decide_looking_at_all
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
+from dkv.domain.decide import RULES, decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
@@ -26,7 +27,7 @@ from tests.domain.world import moves_of
 NUMBERS = st.lists(st.integers(0, 2**16), min_size=20, max_size=120)
 WALKS, STEPS = 30, 250  # of the walks with fixed numbers
 
-SHRINK = (c.InSyncShrunk, c.OpenTerm, c.CleanStopReached, c.DeleteArchive)
+SHRINK = (facts.InSyncShrunk, facts.OpenTerm, facts.CleanStopReached, orders.DeleteArchive)
 """Commands that may take an archive out of S."""
 
 
@@ -75,8 +76,8 @@ def test_long_histories_hold() -> None:
 
 
 @cache
-def long_walks() -> list[tuple[State, c.Command, Accepted | Refused]]:
-    steps: list[tuple[State, c.Command, Accepted | Refused]] = []
+def long_walks() -> list[tuple[State, Command, Accepted | Refused]]:
+    steps: list[tuple[State, Command, Accepted | Refused]] = []
     for seed in range(WALKS):
         chance = random.Random(seed)
         steps += walk(chance.randrange(2**16) for _ in range(STEPS))
@@ -89,7 +90,7 @@ def test_where_nobody_waits_for_time_a_tick_changes_nothing() -> None:
         if isinstance(decision, Accepted) and not waits(decision.state):
             still += 1
             for later in (1, 100_000):
-                ticked = decide(decision.state, c.Tick(clock=decision.state.clock + later))
+                ticked = decide(decision.state, facts.Tick(clock=decision.state.clock + later))
                 assert isinstance(ticked, Accepted)
                 assert not ticked.events
                 assert replace(ticked.state, clock=0) == replace(decision.state, clock=0)
@@ -99,7 +100,7 @@ def test_where_nobody_waits_for_time_a_tick_changes_nothing() -> None:
 # What one step may do, said a second time and independently of invariants.py ------------------------------------------
 
 
-def step_holds(before: State, command: c.Command, after: State) -> None:
+def step_holds(before: State, command: Command, after: State) -> None:
     for key, group in after.groups.items():
         old = before.groups.get(key)
         if old and old.term <= group.term and not (old.term and not group.term):
@@ -109,12 +110,14 @@ def step_holds(before: State, command: c.Command, after: State) -> None:
         assert start_id in after.tombstones, f"process {start_id} vanished without a tombstone"
 
 
-def in_sync_holds(command: c.Command, old: Group, group: Group, after: State) -> None:
+def in_sync_holds(command: Command, old: Group, group: Group, after: State) -> None:
     """Only the commands that may change S change it; S never becomes empty again."""
     left, came = set(old.in_sync) - set(group.in_sync), set(group.in_sync) - set(old.in_sync)
     bootstrap = old.last_leader is None
     assert not left or bootstrap or isinstance(command, SHRINK), f"{command} took {left} out of S"
-    assert not came or bootstrap or isinstance(command, c.JoinCompleted | c.EnforceLeader), f"{command} put {came} into S"
+    assert not came or bootstrap or isinstance(command, facts.JoinCompleted | orders.EnforceLeader), (
+        f"{command} put {came} into S"
+    )
     assert group.in_sync or not old.in_sync, f"{command} emptied S"
     if group.open:
         assert set(group.in_sync) - {group.leader} <= set(group.required), "a member of S is not waited for"
@@ -187,4 +190,4 @@ def test_every_row_of_the_life_cycles_is_used() -> None:
 
 
 def test_every_command_is_accepted_somewhere() -> None:
-    assert moves_and_accepted()[1] == set(c.COMMANDS)
+    assert moves_and_accepted()[1] == {kind.__name__ for kind in RULES}

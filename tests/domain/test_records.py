@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.domain.commands import PutRecord
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Database, DatabaseOptions, Record, State
+from dkv.domain.orders import PutRecord
 from dkv.domain.records import region_of
 from dkv.domain.rules import records
 

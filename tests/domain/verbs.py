@@ -6,7 +6,8 @@ come from the manager that may say them, and quote the newest term, unless `by=`
 
 from __future__ import annotations
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.model import DatabaseOptions, EngineState, Group, PositionReport, Process, ProcessRole, ProcessState
 from dkv.domain.phases import Assigned
 from tests.domain import verbs_access, verbs_hotcopy, verbs_maintenance
@@ -38,13 +39,13 @@ def report_of(line: Line) -> PositionReport:
 
 
 @verb("create")
-def _create(runner: ScenarioRunner, line: Line) -> c.Command:
+def _create(runner: ScenarioRunner, line: Line) -> Command:
     name = line.words[0]
     count = line.number("groups", 1)
     size = 16384 // count
     ends = [16383 if n == count - 1 else (n + 1) * size - 1 for n in range(count)]
-    groups = tuple(c.NewGroup(name=f"g{n + 1}", shard_id=f"{n:040d}", slots=((n * size, ends[n]),)) for n in range(count))
-    archives = tuple(c.NewArchive(server_id=s) for s in line.options.get("on", "").split(",") if s)
+    groups = tuple(orders.NewGroup(name=f"g{n + 1}", shard_id=f"{n:040d}", slots=((n * size, ends[n]),)) for n in range(count))
+    archives = tuple(orders.NewArchive(server_id=s) for s in line.options.get("on", "").split(",") if s)
     options = DatabaseOptions(
         replication_factor=line.number("copies", 2),
         min_in_sync=line.number("min", 1),
@@ -55,7 +56,7 @@ def _create(runner: ScenarioRunner, line: Line) -> c.Command:
         engine_tls=line.options.get("tls", "auto"),
         insecure_engine_traffic=line.options.get("insecure", "no"),
     )
-    return c.CreateDatabase(
+    return orders.CreateDatabase(
         now=runner.world.now,
         name=name,
         uid=line.options.get("uid", "u1"),
@@ -67,34 +68,34 @@ def _create(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("delete")
-def _delete(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DeleteDatabase(now=runner.world.now, name=line.words[0], purge=line.has("purge"))
+def _delete(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DeleteDatabase(now=runner.world.now, name=line.words[0], purge=line.has("purge"))
 
 
 @verb("shutdown")
-def _shutdown(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ShutdownDatabase(now=runner.world.now, name=line.words[0], force=line.has("force"))
+def _shutdown(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.ShutdownDatabase(now=runner.world.now, name=line.words[0], force=line.has("force"))
 
 
 @verb("archive")
-def _archive(runner: ScenarioRunner, line: Line) -> c.Command:
+def _archive(runner: ScenarioRunner, line: Line) -> Command:
     new = tuple(
-        c.NewArchive(
+        orders.NewArchive(
             server_id=s, name=line.options.get("name", ""), path=line.options.get("path", ""), restored=line.has("restored")
         )
         for s in line.options["on"].split(",")
     )
-    return c.CreateArchives(now=runner.world.now, database=line.words[0], archives=new)
+    return orders.CreateArchives(now=runner.world.now, database=line.words[0], archives=new)
 
 
 @verb("delete-archive")
-def _delete_archive(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DeleteArchive(now=runner.world.now, archive_id=runner.archive(line.words[0]), purge=not line.has("keep"))
+def _delete_archive(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DeleteArchive(now=runner.world.now, archive_id=runner.archive(line.words[0]), purge=not line.has("keep"))
 
 
 @verb("bring-back")
-def _bring_back(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.BringBackArchive(
+def _bring_back(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.BringBackArchive(
         now=runner.world.now,
         archive_id=runner.archive(line.words[0]),
         database=line.options["of"],
@@ -105,21 +106,21 @@ def _bring_back(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("options")
-def _options(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.SetDatabaseOptions(
+def _options(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.SetDatabaseOptions(
         now=runner.world.now, name=line.words[0], options=tuple(line.options.items()), replace_all=line.has("only")
     )
 
 
 @verb("start")
-def _start(runner: ScenarioRunner, line: Line) -> c.Command | list[str]:
+def _start(runner: ScenarioRunner, line: Line) -> Command | list[str]:
     quoted = line.options.get("expected")
     expected = tuple(int(n) if n else None for n in quoted.split(",")) if quoted else None
     lines: list[str] = []
     for word in line.words:
         archive = runner.world.state.archives[runner.archive(word)]
         lines += runner.world.do(
-            c.StartProcess(
+            orders.StartProcess(
                 now=runner.world.now,
                 database=archive.database,
                 role=ProcessRole.SM,
@@ -132,13 +133,13 @@ def _start(runner: ScenarioRunner, line: Line) -> c.Command | list[str]:
 
 
 @verb("start-te")
-def _start_te(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.StartProcess(now=runner.world.now, database=line.words[0], role=ProcessRole.TE, server_id=line.options["on"])
+def _start_te(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.StartProcess(now=runner.world.now, database=line.words[0], role=ProcessRole.TE, server_id=line.options["on"])
 
 
 @verb("stop")
-def _stop(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ShutdownProcess(
+def _stop(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.ShutdownProcess(
         now=runner.world.now,
         start_id=runner.start_id(line.words[0]),
         kill=line.has("kill"),
@@ -148,9 +149,9 @@ def _stop(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("enforce")
-def _enforce(runner: ScenarioRunner, line: Line) -> c.Command:
+def _enforce(runner: ScenarioRunner, line: Line) -> Command:
     group = runner.group(line)
-    return c.EnforceLeader(
+    return orders.EnforceLeader(
         now=runner.world.now,
         database=group.database,
         group=group.name,
@@ -161,11 +162,11 @@ def _enforce(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("record")
-def _record(runner: ScenarioRunner, line: Line) -> c.Command:
+def _record(runner: ScenarioRunner, line: Line) -> Command:
     """`record kvstore/colour value` sets it, without a value deletes it; `if=VALUE`, `if=` for: not there."""
     kind, _, key = line.words[0].partition("/")
     words = [None if word == "" else f'"{word}"' for word in line.options.get("if", "-").split(",")]
-    return c.PutRecord(
+    return orders.PutRecord(
         now=runner.world.now,
         kind=kind,
         key=key,
@@ -175,13 +176,13 @@ def _record(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("remove-server")
-def _remove_server(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.RemoveServer(now=runner.world.now, server_id=line.words[0])
+def _remove_server(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.RemoveServer(now=runner.world.now, server_id=line.words[0])
 
 
 @verb("remove-server-state")
-def _remove_server_state(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.RemoveServerState(now=runner.world.now, server_id=line.words[0])
+def _remove_server_state(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.RemoveServerState(now=runner.world.now, server_id=line.words[0])
 
 
 # Servers and time ------------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
         if line.has("rebooted"):
             boot = runner.boots[name] = self_boot + 1
         lines += runner.world.do(
-            c.ServerJoined(
+            facts.ServerJoined(
                 now=runner.world.now,
                 server_id=name,
                 uid=line.options.get("uid", f"u{name}"),
@@ -213,8 +214,8 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
 
 
 @verb("lost")
-def _lost(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ServerLost(now=runner.world.now, server_id=line.words[0], uid=f"u{line.words[0]}")
+def _lost(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.ServerLost(now=runner.world.now, server_id=line.words[0], uid=f"u{line.words[0]}")
 
 
 @verb("tick")
@@ -226,31 +227,31 @@ def _tick(runner: ScenarioRunner, line: Line) -> list[str]:
 
 
 @verb("started")
-def _started(runner: ScenarioRunner, line: Line) -> c.Command:
+def _started(runner: ScenarioRunner, line: Line) -> Command:
     process = runner.process(line.words[0])
     report = report_of(line) if process and process.archive_id is not None else None
-    return c.ProcessStarted(report=report, **runner.of(line))
+    return facts.ProcessStarted(report=report, **runner.of(line))
 
 
 @verb("configured")
-def _configured(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ProcessConfigured(pid=100 + runner.start_id(line.words[0]), **runner.of(line))
+def _configured(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.ProcessConfigured(pid=100 + runner.start_id(line.words[0]), **runner.of(line))
 
 
 @verb("loading")
-def _loading(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.LoadingProgressed(percent=int(line.words[1]), **runner.of(line))
+def _loading(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.LoadingProgressed(percent=int(line.words[1]), **runner.of(line))
 
 
 @verb("works")
-def _works(runner: ScenarioRunner, line: Line) -> c.Command:
+def _works(runner: ScenarioRunner, line: Line) -> Command:
     """`works orders-1 N`: its manager proves for the Nth time that it works."""
-    return c.LeaderProgressed(count=int(line.words[1]), term=line.number("term", runner.group(line).term), **runner.of(line))
+    return facts.LeaderProgressed(count=int(line.words[1]), term=line.number("term", runner.group(line).term), **runner.of(line))
 
 
 @verb("loaded")
-def _loaded(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ProcessTracked(
+def _loaded(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.ProcessTracked(
         pid=100 + runner.start_id(line.words[0]),
         append_fsync=line.options.get("fsync", ""),
         max_memory=line.number("memory"),
@@ -259,19 +260,19 @@ def _loaded(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("synced")
-def _synced(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.MemorySynced(synced=not line.has("not"), **runner.of(line))
+def _synced(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.MemorySynced(synced=not line.has("not"), **runner.of(line))
 
 
 @verb("position")
-def _position(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.PositionReported(term=line.number("term", runner.group(line).term), report=report_of(line), **runner.of(line))
+def _position(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.PositionReported(term=line.number("term", runner.group(line).term), report=report_of(line), **runner.of(line))
 
 
 @verb("exit")
-def _exit(runner: ScenarioRunner, line: Line) -> c.Command:
+def _exit(runner: ScenarioRunner, line: Line) -> Command:
     detail = line.options.get("because", "it was killed by signal 9")
-    return c.ProcessExited(
+    return facts.ProcessExited(
         cause=line.options.get("cause", "signal"),
         detail=detail,
         exit_code=line.number("code", 137),
@@ -282,15 +283,15 @@ def _exit(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("left")
-def _left(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.ProcessExited(
+def _left(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.ProcessExited(
         cause="graceful stop", detail="Gracefully shutdown engine", exit_code=0, planned=True, **runner.of(line)
     )
 
 
 @verb("silent")
-def _silent(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.LeaderSilence(
+def _silent(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.LeaderSilence(
         term=line.number("term", runner.group(line).term),
         silent=True,
         machine_answers=line.options.get("machine") != "dead",
@@ -299,25 +300,25 @@ def _silent(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("hears")
-def _hears(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.LeaderSilence(term=runner.group(line).term, silent=False, **runner.of(line))
+def _hears(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.LeaderSilence(term=runner.group(line).term, silent=False, **runner.of(line))
 
 
 @verb("follows")
-def _follows(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.LeaderSteppedDown(**runner.of(line))
+def _follows(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.LeaderSteppedDown(**runner.of(line))
 
 
 @verb("aside")
-def _aside(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.TailSetAside(path="/set-aside/tail.aof", **runner.of(line))
+def _aside(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.TailSetAside(path="/set-aside/tail.aof", **runner.of(line))
 
 
 @verb("measured")
-def _measured(runner: ScenarioRunner, line: Line) -> c.Command:
+def _measured(runner: ScenarioRunner, line: Line) -> Command:
     """`measured HOLDER size=900 digest=all OTHERS...`: those whose bytes are the beginning of it."""
     prefixes = tuple(runner.start_id(word) for word in line.words[1:])
-    return c.TailMeasured(
+    return facts.TailMeasured(
         term=runner.group(line).term,
         size=line.number("size"),
         digest=line.options["digest"],
@@ -328,36 +329,36 @@ def _measured(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("fed")
-def _fed(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.TailFed(term=runner.group(line).term, size=line.number("size"), digest=line.options["digest"], **runner.of(line))
+def _fed(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.TailFed(term=runner.group(line).term, size=line.number("size"), digest=line.options["digest"], **runner.of(line))
 
 
 @verb("broken")
-def _broken(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.TailBroken(term=runner.group(line).term, reason=line.options["because"], **runner.of(line))
+def _broken(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.TailBroken(term=runner.group(line).term, reason=line.options["because"], **runner.of(line))
 
 
 @verb("retired")
-def _retired(runner: ScenarioRunner, line: Line) -> c.Command:
+def _retired(runner: ScenarioRunner, line: Line) -> Command:
     archive_id = runner.archive(line.words[0])
     archive = runner.world.state.archives.get(archive_id)
     server = line.options.get("by", archive.server_id if archive else "nobody")
-    return c.ArchiveRetired(now=runner.world.now, server_id=server, archive_id=archive_id, path="/retired")
+    return facts.ArchiveRetired(now=runner.world.now, server_id=server, archive_id=archive_id, path="/retired")
 
 
 # Facts about groups --------------------------------------------------------------------------------------------------------
 
 
 @verb("open")
-def _open(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.OpenTerm(**runner.leads(line, start_id=runner.start_id(line.words[0])))
+def _open(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.OpenTerm(**runner.leads(line, start_id=runner.start_id(line.words[0])))
 
 
 @verb("serving")
-def _serving(runner: ScenarioRunner, line: Line) -> c.Command:
+def _serving(runner: ScenarioRunner, line: Line) -> Command:
     term = runner.group(line).term
     history = line.options.get("history", f"h{term}")
-    return c.LeaderServing(**runner.leads(line, start_id=runner.start_id(line.words[0]), epoch=term, history=history))
+    return facts.LeaderServing(**runner.leads(line, start_id=runner.start_id(line.words[0]), epoch=term, history=history))
 
 
 def _about(runner: ScenarioRunner, line: Line) -> int:
@@ -369,68 +370,68 @@ def _about(runner: ScenarioRunner, line: Line) -> int:
 
 
 @verb("join")
-def _join(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.JoinAnnounced(**runner.leads(line, archive_id=_about(runner, line)))
+def _join(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.JoinAnnounced(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("marked")
-def _marked(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.JoinMarked(**runner.leads(line, archive_id=_about(runner, line), sequence=line.number("n", 2), nonce="n"))
+def _marked(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.JoinMarked(**runner.leads(line, archive_id=_about(runner, line), sequence=line.number("n", 2), nonce="n"))
 
 
 @verb("durable")
-def _durable(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.JoinDurable(term=runner.group(line).term, sequence=line.number("n", 2), nonce="n", **runner.of(line))
+def _durable(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.JoinDurable(term=runner.group(line).term, sequence=line.number("n", 2), nonce="n", **runner.of(line))
 
 
 @verb("grown")
-def _grown(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.JoinCompleted(**runner.leads(line, archive_id=_about(runner, line)))
+def _grown(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.JoinCompleted(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("aborted")
-def _aborted(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.JoinAborted(**runner.leads(line, archive_id=_about(runner, line)))
+def _aborted(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.JoinAborted(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("shrink")
-def _shrink(runner: ScenarioRunner, line: Line) -> c.Command:
+def _shrink(runner: ScenarioRunner, line: Line) -> Command:
     reason = line.options.get("because", "the leader received nothing from it for 3 s")
-    return c.InSyncShrunk(**runner.leads(line, archive_id=_about(runner, line), reason=reason))
+    return facts.InSyncShrunk(**runner.leads(line, archive_id=_about(runner, line), reason=reason))
 
 
 @verb("handover")
-def _handover(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.HandoverBegun(**runner.leads(line, to_archive=_about(runner, line), immediate=line.has("hasty")))
+def _handover(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.HandoverBegun(**runner.leads(line, to_archive=_about(runner, line), immediate=line.has("hasty")))
 
 
 @verb("handed")
-def _handed(runner: ScenarioRunner, line: Line) -> c.Command:
+def _handed(runner: ScenarioRunner, line: Line) -> Command:
     group = runner.group(line)
     fact = runner.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
-    return c.HandoverDone(epoch=group.term + 1, history=f"h{group.term + 1}", **fact)
+    return facts.HandoverDone(epoch=group.term + 1, history=f"h{group.term + 1}", **fact)
 
 
 @verb("handover-failed")
-def _handover_failed(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.HandoverFailed(**runner.leads(line))
+def _handover_failed(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.HandoverFailed(**runner.leads(line))
 
 
 @verb("handover-declined")
-def _handover_declined(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.HandoverDeclined(**runner.leads(line, reason="its leader is inside a script"))
+def _handover_declined(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.HandoverDeclined(**runner.leads(line, reason="its leader is inside a script"))
 
 
 @verb("handover-withdrawn")
-def _handover_withdrawn(runner: ScenarioRunner, line: Line) -> c.Command:
+def _handover_withdrawn(runner: ScenarioRunner, line: Line) -> Command:
     group = runner.group(line)
     fact = runner.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
-    return c.HandoverWithdrawn(reason="the engine that was to lead does not answer", **fact)
+    return facts.HandoverWithdrawn(reason="the engine that was to lead does not answer", **fact)
 
 
 @verb("clean")
-def _clean(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.CleanStopReached(**runner.leads(line, reached=tuple(runner.archive(w) for w in line.words[1:])))
+def _clean(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.CleanStopReached(**runner.leads(line, reached=tuple(runner.archive(w) for w in line.words[1:])))
 
 
 # Looking, and many steps at once ---------------------------------------------------------------------------------------------

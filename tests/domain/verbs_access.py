@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.database_users import users_digest
 from tests.domain.runner import Line, ScenarioRunner, verb
 
 
 @verb("token")
-def _create_token(runner: ScenarioRunner, line: Line) -> c.Command:
+def _create_token(runner: ScenarioRunner, line: Line) -> Command:
     """`token 1 viewer` makes the token 000000000001 with that role; `lasts=` ms, `name=`, `user=`, `secret=` a hash."""
-    return c.CreateToken(
+    return orders.CreateToken(
         now=runner.world.now,
         actor="user ada",
         token_id=f"{line.words[0]:0>12}",
@@ -23,15 +24,15 @@ def _create_token(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("delete-token")
-def _delete_token(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DeleteToken(now=runner.world.now, token_id=f"{line.words[0]:0>12}")
+def _delete_token(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DeleteToken(now=runner.world.now, token_id=f"{line.words[0]:0>12}")
 
 
 @verb("found-authority")
-def _authority_founded(runner: ScenarioRunner, line: Line) -> c.Command:
+def _authority_founded(runner: ScenarioRunner, line: Line) -> Command:
     """`found-authority managers first`: a manager made the authority `first`; its key is sealed."""
     owner, certificate = line.words
-    return c.AuthorityFounded(now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}")
+    return facts.AuthorityFounded(now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}")
 
 
 def _hashed(line: Line) -> str:
@@ -41,9 +42,9 @@ def _hashed(line: Line) -> str:
 
 
 @verb("user")
-def _create_user(runner: ScenarioRunner, line: Line) -> c.Command:
+def _create_user(runner: ScenarioRunner, line: Line) -> Command:
     """`user orders ada` with `password=`, `keys=a*,b*`, `read-only`, `no-scripting`. `_` in the name stands for a blank."""
-    return c.CreateDatabaseUser(
+    return orders.CreateDatabaseUser(
         now=runner.world.now,
         actor="user ops",
         database=line.words[0],
@@ -56,61 +57,61 @@ def _create_user(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("password")
-def _add_password(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.AddUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1], hashed_password=_hashed(line))
+def _add_password(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.AddUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1], hashed_password=_hashed(line))
 
 
 @verb("drop-password")
-def _drop_password(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DropUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1])
+def _drop_password(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DropUserPassword(now=runner.world.now, database=line.words[0], name=line.words[1])
 
 
 @verb("delete-user")
-def _delete_user(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DeleteDatabaseUser(now=runner.world.now, database=line.words[0], name=line.words[1])
+def _delete_user(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DeleteDatabaseUser(now=runner.world.now, database=line.words[0], name=line.words[1])
 
 
 @verb("access")
-def _set_access(runner: ScenarioRunner, line: Line) -> c.Command:
+def _set_access(runner: ScenarioRunner, line: Line) -> Command:
     """`access orders open`, or without the word: its users only."""
-    return c.SetDatabaseAccess(now=runner.world.now, database=line.words[0], open=line.has("open"))
+    return orders.SetDatabaseAccess(now=runner.world.now, database=line.words[0], open=line.has("open"))
 
 
 @verb("users")
-def _users_seen(runner: ScenarioRunner, line: Line) -> c.Command:
+def _users_seen(runner: ScenarioRunner, line: Line) -> Command:
     """`users 0`: the engines of process 0 let in whom they should; `altered=ada,eve` names those that do not any more."""
     process = runner.world.state.processes[int(line.words[0])]
     altered = tuple(name for name in line.options.get("altered", "").split(",") if name)
     digest = users_digest(runner.world.state, process.database)
-    return c.UsersSeen(
+    return facts.UsersSeen(
         now=runner.world.now, server_id=process.server_id, start_id=process.start_id, users=digest, altered=altered
     )
 
 
 @verb("certificate")
-def _certificate_kept(runner: ScenarioRunner, line: Line) -> c.Command:
+def _certificate_kept(runner: ScenarioRunner, line: Line) -> Command:
     """`certificate A 0`: A's manager uses a certificate and does what phase 0 asks for; `until=` its end, `uid=`."""
     server, number = line.words
     known = runner.world.state.servers.get(server)
     uid = line.options.get("uid", known.uid if known else "")
     until = line.number("until", 90)
-    return c.CertificateKept(now=runner.world.now, server_id=server, uid=uid, until=until, number=int(number))
+    return facts.CertificateKept(now=runner.world.now, server_id=server, uid=uid, until=until, number=int(number))
 
 
 @verb("rotate")
-def _rotate_authority(runner: ScenarioRunner, line: Line) -> c.Command:
+def _rotate_authority(runner: ScenarioRunner, line: Line) -> Command:
     """`rotate managers second`: change the authority for `second`; `without=` servers."""
     owner, certificate = line.words
     without = tuple(line.options["without"].split(",")) if "without" in line.options else ()
-    return c.RotateAuthority(
+    return orders.RotateAuthority(
         now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}", without=without
     )
 
 
 @verb("join-token")
-def _create_join_token(runner: ScenarioRunner, line: Line) -> c.Command:
+def _create_join_token(runner: ScenarioRunner, line: Line) -> Command:
     """`join-token 1`: the join token 00000001 with the secret a; `lasts=` ms, `uses=`, `pin=` a digit."""
-    return c.CreateJoinToken(
+    return orders.CreateJoinToken(
         now=runner.world.now,
         token_id=f"{line.words[0]:0>8}",
         hashed_secret="a" * 64,
@@ -121,15 +122,15 @@ def _create_join_token(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("delete-join-token")
-def _delete_join_token(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.DeleteJoinToken(now=runner.world.now, token_id=f"{line.words[0]:0>8}")
+def _delete_join_token(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.DeleteJoinToken(now=runner.world.now, token_id=f"{line.words[0]:0>8}")
 
 
 @verb("admit")
-def _admit_server(runner: ScenarioRunner, line: Line) -> c.Command:
+def _admit_server(runner: ScenarioRunner, line: Line) -> Command:
     """`admit 1 D`: server D shows join token 1; `secret=` a digit, `uid=`, `key=`, `pin=` a digit."""
     token, server = line.words
-    return c.AdmitServer(
+    return orders.AdmitServer(
         now=runner.world.now,
         token_id=f"{token:0>8}",
         hashed_secret=line.options.get("secret", "a") * 64,
@@ -141,14 +142,14 @@ def _admit_server(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("refused")
-def _requests_refused(runner: ScenarioRunner, line: Line) -> c.Command:
+def _requests_refused(runner: ScenarioRunner, line: Line) -> Command:
     """`refused A 3 10.0.0.9` is what the manager of A refused of a peer."""
     server, count, peer = line.words
     last = "GET /admin/v1/stores: The request shows no credentials."
-    return c.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)
+    return facts.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)
 
 
 @verb("rotate-secret")
-def _rotate_secret(runner: ScenarioRunner, line: Line) -> c.Command:
+def _rotate_secret(runner: ScenarioRunner, line: Line) -> Command:
     """`rotate-secret orders n`: to 32 times that letter."""
-    return c.RotateSecret(now=runner.world.now, database=line.words[0], secret=line.words[1] * 32)
+    return orders.RotateSecret(now=runner.world.now, database=line.words[0], secret=line.words[1] * 32)

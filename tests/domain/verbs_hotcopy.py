@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.hotcopy import HotCopy
+from dkv.domain.positions import PositionReport
 from tests.domain.runner import Line, ScenarioRunner, verb
 
 
@@ -31,11 +33,11 @@ def _cut(runner: ScenarioRunner, line: Line) -> dict[str, Any]:
 
 
 @verb("hotcopy")
-def _hotcopy(runner: ScenarioRunner, line: Line) -> c.Command:
+def _hotcopy(runner: ScenarioRunner, line: Line) -> Command:
     """`hotcopy orders orders-1=/b/1 to=/b shared partial rate=5`."""
     own = {"to", "rate"}
-    targets = tuple(c.CopyTarget(archive_id=runner.archive(w), path=p) for w, p in line.options.items() if w not in own)
-    return c.RequestHotCopy(
+    targets = tuple(orders.CopyTarget(archive_id=runner.archive(w), path=p) for w, p in line.options.items() if w not in own)
+    return orders.RequestHotCopy(
         now=runner.world.now,
         database=line.words[0],
         targets=targets,
@@ -47,54 +49,54 @@ def _hotcopy(runner: ScenarioRunner, line: Line) -> c.Command:
 
 
 @verb("cancel-hotcopy")
-def _cancel(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.CancelHotCopy(now=runner.world.now, copy_id=int(line.words[0]))
+def _cancel(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.CancelHotCopy(now=runner.world.now, copy_id=int(line.words[0]))
 
 
 @verb("prepared")
-def _prepared(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.CopyPrepared(**_part(runner, line))
+def _prepared(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.CopyPrepared(**_part(runner, line))
 
 
 @verb("paused")
-def _paused(runner: ScenarioRunner, line: Line) -> c.Command:
+def _paused(runner: ScenarioRunner, line: Line) -> Command:
     size = line.number("size", 500)
-    return c.WritesPaused(offset=size + 14, history="h", file="1.incr.aof", size=size, **_cut(runner, line))
+    return facts.WritesPaused(offset=size + 14, history="h", file="1.incr.aof", size=size, **_cut(runner, line))
 
 
 @verb("noted")
-def _noted(runner: ScenarioRunner, line: Line) -> c.Command:
+def _noted(runner: ScenarioRunner, line: Line) -> Command:
     size = line.number("size", 500)
     attempt = line.number("attempt", _copy(runner, line).attempt)
-    return c.CutNoted(attempt=attempt, file="1.incr.aof", length=size, size=size + 88, **_part(runner, line))
+    return facts.CutNoted(attempt=attempt, file="1.incr.aof", length=size, size=size + 88, **_part(runner, line))
 
 
 @verb("resumed")
-def _resumed(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.WritesResumed(held=not line.has("written"), **_cut(runner, line))
+def _resumed(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.WritesResumed(held=not line.has("written"), **_cut(runner, line))
 
 
 @verb("copied")
-def _copied(runner: ScenarioRunner, line: Line) -> c.Command:
+def _copied(runner: ScenarioRunner, line: Line) -> Command:
     if len(line.words) > 1:
-        return c.CopyProgressed(percent=int(line.words[1]), **_part(runner, line))
-    return c.CopyWritten(**_part(runner, line))
+        return facts.CopyProgressed(percent=int(line.words[1]), **_part(runner, line))
+    return facts.CopyWritten(**_part(runner, line))
 
 
 @verb("broke")
-def _broke(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.CopyBroke(reason=line.options["because"], **_part(runner, line))
+def _broke(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.CopyBroke(reason=line.options["because"], **_part(runner, line))
 
 
 @verb("dropped")
-def _dropped(runner: ScenarioRunner, line: Line) -> c.Command:
-    return c.CutDropped(**_part(runner, line))
+def _dropped(runner: ScenarioRunner, line: Line) -> Command:
+    return facts.CutDropped(**_part(runner, line))
 
 
 @verb("started-with")
-def _started_with(runner: ScenarioRunner, line: Line) -> c.Command:
+def _started_with(runner: ScenarioRunner, line: Line) -> Command:
     """A restored archive's process, which says what it holds."""
-    return c.ProcessStarted(report=c.PositionReport(7, 3, "n", 100), origin=line.options["copy"], **runner.of(line))
+    return facts.ProcessStarted(report=PositionReport(7, 3, "n", 100), origin=line.options["copy"], **runner.of(line))
 
 
 @verb("copies")
@@ -111,12 +113,12 @@ def _copies(runner: ScenarioRunner, line: Line) -> list[str]:
 
 
 @verb("recognised")
-def _recognised(runner: ScenarioRunner, line: Line) -> c.Command:
+def _recognised(runner: ScenarioRunner, line: Line) -> Command:
     """`recognised orders-1 copy=cut group=g1 slots=0-8191`; without slots there is no copy."""
     archive_id = runner.archive(line.words[0])
     slots = tuple((int(low), int(high)) for low, _, high in [line.options.get("slots", "").partition("-")] if high)
     server = line.options.get("by", runner.world.state.archives[archive_id].server_id)
-    return c.CopyRecognised(
+    return facts.CopyRecognised(
         now=runner.world.now,
         server_id=server,
         archive_id=archive_id,

@@ -8,11 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dkv.domain import commands as c
-from dkv.domain.commands import EngineSilent, WritesRefused
+from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
+from dkv.domain.facts import (
+    ArchiveRetired,
+    CleanStopReached,
+    CopyRecognised,
+    EngineSilent,
+    HandoverBegun,
+    HandoverDeclined,
+    HandoverDone,
+    HandoverFailed,
+    HandoverWithdrawn,
+    InSyncShrunk,
+    JoinAborted,
+    JoinAnnounced,
+    JoinCompleted,
+    JoinDurable,
+    JoinMarked,
+    LackEnded,
+    LeaderProgressed,
+    LeaderServing,
+    LeaderSilence,
+    LeaderSteppedDown,
+    LoadingProgressed,
+    MemorySynced,
+    OpenTerm,
+    PositionReported,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    ProcessTracked,
+    ServerJoined,
+    ServerLost,
+    TailBroken,
+    TailFed,
+    TailMeasured,
+    TailSetAside,
+    Tick,
+    WritesRefused,
+)
 from dkv.domain.model import DatabaseOptions, Group, PositionReport, Process, ProcessRole, State
+from dkv.domain.orders import (
+    CreateArchives,
+    CreateDatabase,
+    DeleteArchive,
+    DeleteDatabase,
+    DrainServer,
+    EnforceLeader,
+    NewArchive,
+    NewGroup,
+    RebalanceLeaders,
+    RemoveServer,
+    RemoveServerState,
+    RestartDatabase,
+    ShutdownDatabase,
+    ShutdownProcess,
+    StartProcess,
+    StopRestart,
+    Switchover,
+)
 from dkv.domain.phases import HandingOver
 from tests.domain.world import HOUR
 
@@ -20,7 +76,7 @@ SERVERS = "ABC"
 TWO_GROUPS = {"g1": (0, 8191), "g2": (8192, 16383)}
 
 
-def walk(numbers: Iterable[int], databases: int = 1) -> Iterator[tuple[State, c.Command, Decision]]:
+def walk(numbers: Iterable[int], databases: int = 1) -> Iterator[tuple[State, Command, Decision]]:
     """Each step: the state before, the command, what was decided."""
     state, now = State(uid="d0"), HOUR
     for command in _beginning(databases):
@@ -38,9 +94,9 @@ def walk(numbers: Iterable[int], databases: int = 1) -> Iterator[tuple[State, c.
         state = state if isinstance(decision, Refused) else decision.state
 
 
-def _beginning(databases: int) -> Iterator[c.Command]:
+def _beginning(databases: int) -> Iterator[Command]:
     for index, name in enumerate(SERVERS):
-        yield c.ServerJoined(
+        yield ServerJoined(
             now=HOUR,
             server_id=name,
             uid=f"u{name}",
@@ -50,17 +106,17 @@ def _beginning(databases: int) -> Iterator[c.Command]:
             boot_id="boot 0",
         )
     options = DatabaseOptions(replication_factor=3, tail_above=0)
-    archives = tuple(c.NewArchive(server_id=s) for s in SERVERS)
-    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=options, archives=archives)
+    archives = tuple(NewArchive(server_id=s) for s in SERVERS)
+    yield CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=options, archives=archives)
     for number in range(1, databases):
-        groups = tuple(c.NewGroup(name=g, shard_id=40 * g[1], slots=(slots,)) for g, slots in TWO_GROUPS.items())
-        spread = tuple(c.NewArchive(server_id=s, group=g) for g in TWO_GROUPS for s in SERVERS)
-        yield c.CreateDatabase(
+        groups = tuple(NewGroup(name=g, shard_id=40 * g[1], slots=(slots,)) for g, slots in TWO_GROUPS.items())
+        spread = tuple(NewArchive(server_id=s, group=g) for g in TWO_GROUPS for s in SERVERS)
+        yield CreateDatabase(
             now=HOUR, name=f"db{number}", uid=f"u{number}", secret="s", options=options, groups=groups, archives=spread
         )
 
 
-def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[c.Command]:
+def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[Command]:
     """Of 32: 20 are what some manager does next, 4 time, 6 any fact, right or wrong, 1 an order, 1 a machine."""
     if kind < 20:
         yield from _next(state, now, salt)
@@ -77,30 +133,30 @@ def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[c.Command
         yield from _machines(state, now, salt)
 
 
-def _next(state: State, now: int, salt: int) -> Iterator[c.Command]:
+def _next(state: State, now: int, salt: int) -> Iterator[Command]:
     """What a manager would do next: one of the facts that are accepted and change something."""
     facts = [f for p in state.processes.values() for f in _process_facts(state, p, now, 1)]
     facts += [f for g in state.groups.values() for f in _group_facts(state, g, now, 1)]
     start = salt % max(1, len(facts))
     for fact in facts[start:] + facts[:start]:
-        if not isinstance(fact, c.LeaderSilence | c.CleanStopReached) and _changes(state, fact):
+        if not isinstance(fact, LeaderSilence | CleanStopReached) and _changes(state, fact):
             yield fact
             return
 
 
-def _changes(state: State, command: c.Command) -> bool:
+def _changes(state: State, command: Command) -> bool:
     decision = decide(state, command)
     return isinstance(decision, Accepted) and decision.state != state
 
 
-def _ticks(now: int) -> Iterator[c.Command]:
-    yield c.Tick(now=now, clock=now - HOUR)
+def _ticks(now: int) -> Iterator[Command]:
+    yield Tick(now=now, clock=now - HOUR)
 
 
-def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
+def _machines(state: State, now: int, salt: int) -> Iterator[Command]:
     for index, name in enumerate(SERVERS):
         boot = f"boot {now}" if salt % 5 == 0 or name not in state.servers else state.servers[name].boot_id
-        yield c.ServerJoined(
+        yield ServerJoined(
             now=now,
             server_id=name,
             uid=f"u{name}",
@@ -109,23 +165,23 @@ def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
             nuodb_port=8888 + index,
             boot_id=boot,
         )
-        yield c.ServerLost(now=now, server_id=name, uid=f"u{name}")
+        yield ServerLost(now=now, server_id=name, uid=f"u{name}")
         if salt % 3 == 0:
-            yield c.RemoveServerState(now=now, server_id=name)
-            yield c.RemoveServer(now=now, server_id=name)
+            yield RemoveServerState(now=now, server_id=name)
+            yield RemoveServer(now=now, server_id=name)
 
 
-def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
+def _orders(state: State, now: int, salt: int) -> Iterator[Command]:
     name = sorted(state.databases)[salt % len(state.databases)] if state.databases else "db"
     for archive in [a for a in state.archives.values() for _ in range(3)]:
-        yield c.StartProcess(now=now, database=archive.database, role=ProcessRole.SM, archive_id=archive.archive_id)
+        yield StartProcess(now=now, database=archive.database, role=ProcessRole.SM, archive_id=archive.archive_id)
         if salt % 3 == 0:
-            yield c.DeleteArchive(now=now, archive_id=archive.archive_id)
-            yield c.ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
-            yield c.CopyRecognised(
+            yield DeleteArchive(now=now, archive_id=archive.archive_id)
+            yield ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
+            yield CopyRecognised(
                 now=now, server_id=archive.server_id, archive_id=archive.archive_id, cut="d/1", group="g", slots=((0, 16383),)
             )
-            yield c.EnforceLeader(
+            yield EnforceLeader(
                 now=now,
                 database=archive.database,
                 group=archive.group,
@@ -133,27 +189,27 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
                 allow_data_loss=True,
                 reason="r",
             )
-    yield c.StartProcess(now=now, database=name, role=ProcessRole.TE, server_id=SERVERS[salt % 3])
+    yield StartProcess(now=now, database=name, role=ProcessRole.TE, server_id=SERVERS[salt % 3])
     for start_id in state.processes:
-        yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
-    yield c.DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
-    yield c.ShutdownDatabase(now=now, name=name, force=salt % 2 == 0)
-    yield c.Switchover(now=now, database=name, to=salt % 7 if salt % 2 else None)
-    yield c.RebalanceLeaders(now=now, database=name)
-    yield c.RestartDatabase(now=now, name=name, rolling=salt % 4 > 0, force=salt % 3 == 0)
+        yield ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
+    yield DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
+    yield ShutdownDatabase(now=now, name=name, force=salt % 2 == 0)
+    yield Switchover(now=now, database=name, to=salt % 7 if salt % 2 else None)
+    yield RebalanceLeaders(now=now, database=name)
+    yield RestartDatabase(now=now, name=name, rolling=salt % 4 > 0, force=salt % 3 == 0)
     if salt % 5 == 0:
-        yield c.StopRestart(now=now, name=name)
+        yield StopRestart(now=now, name=name)
     if salt % 4 == 0:
-        yield c.DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
-        yield c.CreateDatabase(
+        yield DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
+        yield CreateDatabase(
             now=now,
             name="db",
             uid=f"u{now}",
             secret="s",
             options=DatabaseOptions(),
-            archives=(c.NewArchive(server_id=SERVERS[salt % 3]),),
+            archives=(NewArchive(server_id=SERVERS[salt % 3]),),
         )
-        yield c.CreateArchives(now=now, database="db", archives=(c.NewArchive(server_id=SERVERS[salt % 3]),))
+        yield CreateArchives(now=now, database="db", archives=(NewArchive(server_id=SERVERS[salt % 3]),))
 
 
 def _report(state: State, process: Process, salt: int) -> PositionReport | None:
@@ -171,19 +227,19 @@ def _report(state: State, process: Process, salt: int) -> PositionReport | None:
     )
 
 
-def _process_facts(state: State, process: Process, now: int, salt: int) -> Iterator[c.Command]:
+def _process_facts(state: State, process: Process, now: int, salt: int) -> Iterator[Command]:
     server_id = process.server_id
     group = state.groups.get((process.database, process.group))
     term = group.term - salt % 7 // 6 if group else 0
     start_id, report = process.start_id, _report(state, process, salt)
-    yield c.ProcessStarted(now=now, server_id=server_id, start_id=start_id, report=report)
-    yield c.ProcessConfigured(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
-    yield c.ProcessTracked(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
-    yield c.MemorySynced(now=now, server_id=server_id, start_id=start_id, synced=salt % 3 > 0)
+    yield ProcessStarted(now=now, server_id=server_id, start_id=start_id, report=report)
+    yield ProcessConfigured(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
+    yield ProcessTracked(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
+    yield MemorySynced(now=now, server_id=server_id, start_id=start_id, synced=salt % 3 > 0)
     if salt % 3 == 0:
-        yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
-        yield c.LeaderProgressed(now=now, server_id=server_id, start_id=start_id, term=term, count=process.progress + salt % 2)
-        yield c.ProcessExited(
+        yield LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
+        yield LeaderProgressed(now=now, server_id=server_id, start_id=start_id, term=term, count=process.progress + salt % 2)
+        yield ProcessExited(
             now=now,
             server_id=server_id,
             start_id=start_id,
@@ -193,34 +249,34 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
             planned=salt % 2 == 0,
             reaped=salt % 5 > 0,
         )
-        yield c.LackEnded(now=now, server_id=server_id, start_id=start_id)
+        yield LackEnded(now=now, server_id=server_id, start_id=start_id)
     if report:
-        yield c.PositionReported(now=now, server_id=server_id, start_id=start_id, term=term, report=report)
-        yield c.LeaderSilence(
+        yield PositionReported(now=now, server_id=server_id, start_id=start_id, term=term, report=report)
+        yield LeaderSilence(
             now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0, machine_answers=salt % 2 == 0
         )
-        yield c.JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
+        yield JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
     if group and group.tail:
         yield from _tail_facts(state, group, process, now, salt)
     if salt % 5 == 0:
-        yield c.LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
+        yield LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
         yield EngineSilent(now=now, server_id=server_id, start_id=start_id, silent=salt % 2 == 0)
         yield WritesRefused(now=now, server_id=server_id, start_id=start_id, why=("", "OOM", "BUSY", "other")[salt % 4])
-        yield c.TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
+        yield TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
 
 
-def _tail_facts(state: State, group: Group, process: Process, now: int, salt: int) -> Iterator[c.Command]:
+def _tail_facts(state: State, group: Group, process: Process, now: int, salt: int) -> Iterator[Command]:
     """Mostly as expected, sometimes not."""
     assert group.tail is not None
     header = {"now": now, "server_id": process.server_id, "start_id": process.start_id, "term": group.term}
     others = tuple(follower.start_id for follower in group.tail.fed if (follower.start_id + salt) % 11)
-    yield c.TailMeasured(**header, size=100, digest="all", history=f"t{group.term}", prefixes=others)  # type: ignore[arg-type]
-    yield c.TailFed(**header, size=100, digest="all" if salt % 13 else "other")  # type: ignore[arg-type]
+    yield TailMeasured(**header, size=100, digest="all", history=f"t{group.term}", prefixes=others)  # type: ignore[arg-type]
+    yield TailFed(**header, size=100, digest="all" if salt % 13 else "other")  # type: ignore[arg-type]
     if salt % 9 == 0:
-        yield c.TailBroken(**header, reason="it broke")  # type: ignore[arg-type]
+        yield TailBroken(**header, reason="it broke")  # type: ignore[arg-type]
 
 
-def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.Command]:
+def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[Command]:
     leader = state.processes.get(-1 if group.leader_process is None else group.leader_process)
     if leader is None:
         return
@@ -231,25 +287,25 @@ def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.
         "group": group.name,
         "term": group.term - salt % 7 // 6,
     }
-    yield c.OpenTerm(**say, start_id=leader.start_id)  # type: ignore[arg-type]
-    yield c.LeaderServing(**say, start_id=leader.start_id, epoch=group.term, history=f"h{group.term}")  # type: ignore[arg-type]
+    yield OpenTerm(**say, start_id=leader.start_id)  # type: ignore[arg-type]
+    yield LeaderServing(**say, start_id=leader.start_id, epoch=group.term, history=f"h{group.term}")  # type: ignore[arg-type]
     for archive in (a for a in state.archives.values() if a.archive_id != group.leader):
         n = {"archive_id": archive.archive_id}
-        yield c.JoinAnnounced(**say, **n)  # type: ignore[arg-type]
-        yield c.JoinMarked(**say, **n, sequence=1, nonce="n")  # type: ignore[arg-type]
-        yield c.JoinCompleted(**say, **n)  # type: ignore[arg-type]
+        yield JoinAnnounced(**say, **n)  # type: ignore[arg-type]
+        yield JoinMarked(**say, **n, sequence=1, nonce="n")  # type: ignore[arg-type]
+        yield JoinCompleted(**say, **n)  # type: ignore[arg-type]
         if salt % 2 == 0:
-            yield c.HandoverBegun(**say, to_archive=archive.archive_id)  # type: ignore[arg-type]
+            yield HandoverBegun(**say, to_archive=archive.archive_id)  # type: ignore[arg-type]
         if salt % 4 == 0:
-            yield c.JoinAborted(**say, **n)  # type: ignore[arg-type]
-            yield c.InSyncShrunk(**say, **n, reason="silent")  # type: ignore[arg-type]
-    yield c.CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
+            yield JoinAborted(**say, **n)  # type: ignore[arg-type]
+            yield InSyncShrunk(**say, **n, reason="silent")  # type: ignore[arg-type]
+    yield CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
     if group.switchover:
-        yield c.HandoverDeclined(**say, reason="its leader is busy")  # type: ignore[arg-type]
+        yield HandoverDeclined(**say, reason="its leader is busy")  # type: ignore[arg-type]
     if isinstance(group.phase, HandingOver):
-        yield c.HandoverFailed(**say)  # type: ignore[arg-type]
+        yield HandoverFailed(**say)  # type: ignore[arg-type]
         target = state.processes.get(group.phase.to_process)
         withdrawn = {**say, "server_id": target.server_id if target else "", "start_id": group.phase.to_process}
-        yield c.HandoverWithdrawn(**withdrawn, reason="it stands still")  # type: ignore[arg-type]
+        yield HandoverWithdrawn(**withdrawn, reason="it stands still")  # type: ignore[arg-type]
         done = {**say, "start_id": group.phase.to_process, "epoch": 9, "history": "hh"}
-        yield c.HandoverDone(**done)  # type: ignore[arg-type]
+        yield HandoverDone(**done)  # type: ignore[arg-type]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import Command, Tick
+from dkv.domain.command import Command
 from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Decision, Event, Refused
+from dkv.domain.facts import Tick
 from dkv.domain.model import Archive, Group, Process, State, Tombstone
 from dkv.domain.phases import HandingOver
 

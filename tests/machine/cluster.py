@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dkv.control.submit import Submitter
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted
 from dkv.domain.model import DatabaseOptions, Group, ProcessRole, State
 from dkv.store.memory import MemoryDomain, MemoryStore
@@ -54,24 +55,24 @@ class Cluster:
         await self.people.create_domain("d0")
         for server in SERVERS:
             uid = f"uid-{server}"
-            here = c.ServerJoined(server_id=server, uid=uid, host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
+            here = facts.ServerJoined(server_id=server, uid=uid, host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
             await self.submit(here)
-        archives = tuple(c.NewArchive(server_id=s, cluster_port=7811, client_port=7861) for s in SERVERS)
+        archives = tuple(orders.NewArchive(server_id=s, cluster_port=7811, client_port=7861) for s in SERVERS)
         options = DatabaseOptions(insecure_engine_traffic="yes")
-        await self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=options, archives=archives))
+        await self.submit(orders.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=options, archives=archives))
 
-    async def submit(self, command: c.Command) -> None:
+    async def submit(self, command: Command) -> None:
         answer = await self.people.submit(command)
         assert isinstance(answer, Accepted), answer
 
     async def request(self, archive_id: int) -> None:
-        await self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
+        await self.submit(orders.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
 
     async def stop(self, archive_id: int, **how: Any) -> None:
         """Stop one copy and wait for its end."""
         process = (await self.state()).process_on(archive_id)
         assert process is not None
-        await self.submit(c.ShutdownProcess(start_id=process.start_id, **how))
+        await self.submit(orders.ShutdownProcess(start_id=process.start_id, **how))
 
         async def gone() -> bool:
             return (await self.state()).process_on(archive_id) is None
@@ -103,7 +104,7 @@ class Cluster:
     async def round(self) -> None:
         """Half a second: the clock ticks and each manager looks once; one that died is replaced."""
         self.clock.now += STEP
-        await self.people.submit(c.Tick(clock=int(self.clock.now * 1000)))
+        await self.people.submit(facts.Tick(clock=int(self.clock.now * 1000)))
         for server in SERVERS:
             try:
                 await self.managers[server].glance()

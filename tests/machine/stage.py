@@ -10,10 +10,26 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
-from dkv.domain import commands as c
+from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import (
+    HandoverBegun,
+    JoinAnnounced,
+    JoinCompleted,
+    JoinDurable,
+    JoinMarked,
+    LeaderServing,
+    OpenTerm,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    ProcessTracked,
+    ServerJoined,
+    ServerLost,
+)
 from dkv.domain.model import Archive, DatabaseOptions, Group, PositionReport, Process, ProcessRole, ProcessState, State
+from dkv.domain.orders import CreateDatabase, NewArchive, ShutdownProcess, StartProcess
 from dkv.engine.contract import (
     ClusterSeen,
     EngineOptions,
@@ -96,21 +112,19 @@ class Stage:
         self._tls = options.get("engine_tls") == "on"
         for number in range(1, copies + 1):
             self.server_joins(f"s{number}")
-        archives = tuple(
-            c.NewArchive(server_id=f"s{n}", cluster_port=7810 + n, client_port=7860 + n) for n in range(1, copies + 1)
-        )
+        archives = tuple(NewArchive(server_id=f"s{n}", cluster_port=7810 + n, client_port=7860 + n) for n in range(1, copies + 1))
         accepted = "no" if self._tls else "yes"
         chosen = DatabaseOptions(replication_factor=copies, **{"insecure_engine_traffic": accepted, **options})
-        self.submit(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
+        self.submit(CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
 
-    def offer(self, command: c.Command) -> Accepted | Refused:
+    def offer(self, command: Command) -> Accepted | Refused:
         """Submit a command that may be refused."""
         decision = decide(self.state, command)
         if isinstance(decision, Accepted):
             self.state = decision.state
         return decision
 
-    def submit(self, *commands: c.Command) -> Stage:
+    def submit(self, *commands: Command) -> Stage:
         """Submit commands that the domain has to accept."""
         for command in commands:
             decision = self.offer(command)
@@ -142,24 +156,24 @@ class Stage:
     # What happens -----------------------------------------------------------------------------------------------------
 
     def server_joins(self, server: str) -> Stage:
-        here = c.ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
+        here = ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
         return self.submit(replace(here, engine_tls=self._tls))
 
     def server_is_lost(self, server: str) -> Stage:
-        return self.submit(c.ServerLost(server_id=server, uid=f"uid-{server}"))
+        return self.submit(ServerLost(server_id=server, uid=f"uid-{server}"))
 
     def request(self, *archive_ids: int) -> Stage:
         for archive_id in archive_ids:
-            self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
+            self.submit(StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
         return self
 
     def rise(self, archive_id: int, to: ProcessState = ProcessState.TRACKED) -> Stage:
         """Bring a process up to a state, one fact after the other."""
         order = list(ProcessState)
-        facts: list[tuple[ProcessState, c.Command]] = [
-            (ProcessState.STARTED, c.ProcessStarted(report=PositionReport(), **self.of(archive_id))),
-            (ProcessState.CONFIGURED, c.ProcessConfigured(pid=4711, **self.of(archive_id))),
-            (ProcessState.TRACKED, c.ProcessTracked(pid=4711, **self.of(archive_id))),
+        facts: list[tuple[ProcessState, Command]] = [
+            (ProcessState.STARTED, ProcessStarted(report=PositionReport(), **self.of(archive_id))),
+            (ProcessState.CONFIGURED, ProcessConfigured(pid=4711, **self.of(archive_id))),
+            (ProcessState.TRACKED, ProcessTracked(pid=4711, **self.of(archive_id))),
         ]
         for state, fact in facts:
             if order.index(self.process(archive_id).state) < order.index(state) <= order.index(to):
@@ -168,13 +182,13 @@ class Stage:
 
     def start_te(self, server: str, to: ProcessState = ProcessState.REQUESTED) -> int:
         """Request a TE and bring it up to a state; its start id. From TRACKED on it goes by itself once its groups are led."""
-        self.submit(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server))
+        self.submit(StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server))
         start_id = self.state.next_start_id - 1
         who: dict[str, Any] = {"server_id": server, "start_id": start_id}
-        facts: list[tuple[ProcessState, c.Command]] = [
-            (ProcessState.STARTED, c.ProcessStarted(**who)),
-            (ProcessState.CONFIGURED, c.ProcessConfigured(pid=4711, **who)),
-            (ProcessState.TRACKED, c.ProcessTracked(pid=4711, **who)),
+        facts: list[tuple[ProcessState, Command]] = [
+            (ProcessState.STARTED, ProcessStarted(**who)),
+            (ProcessState.CONFIGURED, ProcessConfigured(pid=4711, **who)),
+            (ProcessState.TRACKED, ProcessTracked(pid=4711, **who)),
         ]
         order = list(ProcessState)
         for state, fact in facts:
@@ -183,10 +197,10 @@ class Stage:
         return start_id
 
     def open(self) -> Stage:
-        return self.submit(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
+        return self.submit(OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
 
     def serve(self, epoch: int = 101) -> Stage:
-        return self.submit(c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote()))
+        return self.submit(LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote()))
 
     def led(self) -> Stage:
         """All archives are requested; archive 0 leads, the others are loaded and wait."""
@@ -197,17 +211,17 @@ class Stage:
         return self.open().serve()
 
     def announce(self, archive_id: int) -> Stage:
-        return self.submit(c.JoinAnnounced(archive_id=archive_id, **self.quote()))
+        return self.submit(JoinAnnounced(archive_id=archive_id, **self.quote()))
 
     def mark(self, archive_id: int, sequence: int = 2) -> Stage:
-        return self.submit(c.JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
+        return self.submit(JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
 
     def require(self, archive_id: int, sequence: int = 2) -> Stage:
-        return self.submit(c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id)))
+        return self.submit(JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id)))
 
     def join(self, archive_id: int) -> Stage:
         self.announce(archive_id).mark(archive_id).require(archive_id)
-        return self.submit(c.JoinCompleted(archive_id=archive_id, **self.quote()))
+        return self.submit(JoinCompleted(archive_id=archive_id, **self.quote()))
 
     def settled(self) -> Stage:
         """Archive 0 leads and all copies are in sync."""
@@ -218,14 +232,14 @@ class Stage:
         return self
 
     def stop(self, archive_id: int, **how: Any) -> Stage:
-        return self.submit(c.ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
+        return self.submit(ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
 
     def hand_over(self, to: int, hasty: bool = False) -> Stage:
-        return self.submit(c.HandoverBegun(to_archive=to, immediate=hasty, **self.quote()))
+        return self.submit(HandoverBegun(to_archive=to, immediate=hasty, **self.quote()))
 
     def ends(self, archive_id: int, **how: Any) -> Stage:
         known: dict[str, Any] = {"cause": "killed by signal", "detail": "killed", "exit_code": 137}
-        return self.submit(c.ProcessExited(**self.of(archive_id), **(known | how)))
+        return self.submit(ProcessExited(**self.of(archive_id), **(known | how)))
 
     # What is seen -----------------------------------------------------------------------------------------------------
 

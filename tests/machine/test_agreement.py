@@ -17,7 +17,7 @@ from typing import Any, get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dkv.domain import commands as c
+from dkv.domain import facts
 from dkv.domain.held_back import rest_of
 from dkv.domain.model import DatabaseState, JoinStage, Process, ProcessRole, ProcessState
 from dkv.domain.phases import HandingOver, Phase
@@ -207,7 +207,7 @@ def moves_by_itself(stage: Stage) -> bool:
     """Whether the domain's own clocks bring something about."""
     later = copy(stage)
     for _ in range(8):
-        later.offer(c.Tick(clock=later.state.clock + 15_000))
+        later.offer(facts.Tick(clock=later.state.clock + 15_000))
     return replace(later.state, clock=0) != replace(stage.state, clock=0)
 
 

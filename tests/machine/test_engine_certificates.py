@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import facts
 from dkv.domain.access import Authority
 from dkv.domain.authority import trust_of
 from dkv.domain.model import ProcessState
@@ -21,7 +21,7 @@ TRUST = trust_of(Authority("u1", "CURRENT", "sealed"))
 def staged() -> Stage:
     """A store of two copies whose engines speak TLS; its authority is founded."""
     stage = Stage(engine_tls="on")
-    return stage.submit(c.AuthorityFounded(owner="u1", certificate="CURRENT", key="sealed"))
+    return stage.submit(facts.AuthorityFounded(owner="u1", certificate="CURRENT", key="sealed"))
 
 
 def shown(stage: Stage, archive_id: int = 0, **changes: object) -> EngineSeen:
@@ -49,7 +49,7 @@ def test_what_an_engine_shows_is_reported_once() -> None:
     stage = staged().settled()
     (step,) = of_certificates(stage.steps("s1", shown(stage)))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.CertificateSeen)
+    assert isinstance(step.fact, facts.CertificateSeen)
     stage.submit(step.fact)
     assert stage.process(0).runs.certificate is not None
     assert of_certificates(stage.steps("s1", shown(stage))) == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dkv.domain.commands import LackEnded
+from dkv.domain.facts import LackEnded
 from dkv.machine.failing import LATEST, LOG_EVERY, MANY, OVER, SHARE, Failures
 from dkv.machine.steps import Admit, Failover, Fence, SubmitFact
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain.facts import HandoverDone, LeaderSilence, PositionReported
 from dkv.domain.model import PositionReport, ProcessState
+from dkv.domain.orders import EnforceLeader
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.conditions import update_history
 from dkv.machine.follower_steps import PROBE_LASTS
@@ -93,7 +94,7 @@ def test_an_engine_that_leads_without_being_the_leader_is_fenced_then_killed() -
 def test_an_old_leader_may_step_down_by_itself_for_a_moment_but_takes_no_writes() -> None:
     """After a handover its engine learns of the new leader, whose epoch is higher, a little later."""
     stage = Stage().settled().hand_over(1)
-    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
+    stage.submit(HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
     old: dict[str, Any] = {"role": "leader", "follows": None, "link_up": False, "epoch": 101}
     assert kinds(stage.steps("s1", stage.engine(0, fenced=False, **old))) == ["Fence"]
     assert stage.steps("s1", stage.engine(0, fenced=True, **old), lasting=1_000) == []
@@ -108,7 +109,7 @@ def test_the_target_of_a_standing_handover_is_not_killed_for_leading() -> None:
 
 def test_a_former_leader_found_following_is_no_suspect_any_more() -> None:
     stage = Stage().settled().hand_over(1)
-    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
+    stage.submit(HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
     steps = stage.steps("s1", stage.engine(0, role="follower"))
     assert kinds(steps) == ["LeaderSteppedDown"]
 
@@ -133,7 +134,7 @@ def probed(
 def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
     """(silent, machine answers) as reported."""
     facts = [step.fact for step in steps if isinstance(step, SubmitFact)]
-    return [(fact.silent, fact.machine_answers) for fact in facts if isinstance(fact, c.LeaderSilence)]
+    return [(fact.silent, fact.machine_answers) for fact in facts if isinstance(fact, LeaderSilence)]
 
 
 def test_silence_is_reported_only_when_the_leaders_server_lost_its_lease_and_after_a_probe() -> None:
@@ -152,7 +153,7 @@ def test_silence_is_reported_only_when_the_leaders_server_lost_its_lease_and_aft
 
 def test_what_the_domain_has_is_not_reported_again() -> None:
     stage = Stage(3).settled().server_is_lost("s1")
-    stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.submit(LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     deaf = stage.engine(1, link_silent_ms=9_000)
     assert silence(probed(stage, "s2", deaf, answers=False)) == []
     assert silence(probed(stage, "s2", deaf, answers=True)) == [(True, True)]
@@ -174,7 +175,7 @@ def test_an_open_port_is_not_silence_to_an_engine_that_never_attached() -> None:
 
 def test_a_leader_that_answers_again_is_reported_too() -> None:
     stage = Stage(3).settled().server_is_lost("s1")
-    stage.submit(c.LeaderSilence(term=1, silent=True, **stage.of(1)))
+    stage.submit(LeaderSilence(term=1, silent=True, **stage.of(1)))
     assert silence(probed(stage, "s2", stage.engine(1), answers=True)) == [(False, True)]
 
 
@@ -188,8 +189,8 @@ def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_fi
     stage.rise(0)  # loaded again, and longer than its successor
     for archive_id, tail, dataless in ((0, 900 + of_old, of_old), (1, 500 + of_new, of_new)):
         report = PositionReport(term=1, sequence=2, nonce="n", bytes_after=tail, dataless_bytes=dataless)
-        stage.offer(c.PositionReported(term=stage.group.term, report=report, **stage.of(archive_id)))
-    stage.submit(c.EnforceLeader(database="orders", group="UNPARTITIONED", archive_id=1, allow_data_loss=True, reason="test"))
+        stage.offer(PositionReported(term=stage.group.term, report=report, **stage.of(archive_id)))
+    stage.submit(EnforceLeader(database="orders", group="UNPARTITIONED", archive_id=1, allow_data_loss=True, reason="test"))
     assert stage.group.leader == 1
     stage.open().serve()
     stage.announce(0)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain.facts import HandoverBegun, HandoverDeclined, HandoverDone, HandoverWithdrawn, LeaderSilence, LeaderSteppedDown
+from dkv.domain.orders import RestartDatabase, Switchover
 from dkv.domain.phases import Open
 from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
@@ -59,7 +60,7 @@ def test_no_failover_in_the_last_six_seconds() -> None:
 def begun_at(sequence: int) -> Stage:
     """The handover to archive 1 began when that was the number of the leader's newest marker."""
     stage = Stage().settled()
-    return stage.submit(c.HandoverBegun(to_archive=1, sequence=sequence, **stage.quote()))
+    return stage.submit(HandoverBegun(to_archive=1, sequence=sequence, **stage.quote()))
 
 
 def test_a_target_takes_over_only_with_a_marker_that_was_written_after_the_handover_began() -> None:
@@ -88,13 +89,13 @@ def test_a_script_that_begins_after_the_marker_is_not_busy_before_the_failover_i
 
 
 def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_operator_hears_why() -> None:
-    stage = Stage().settled().submit(c.Switchover(database="orders"))
+    stage = Stage().settled().submit(Switchover(database="orders"))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
     for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "does not answer now")):
         engine = stage.engine(0, **changes)
         assert not {"HandoverBegun", "HandoverDeclined"} & set(kinds(stage.steps("s1", engine, lasting=DECLINED - 1)))
         facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, SubmitFact)]
-        (declined,) = [fact for fact in facts if isinstance(fact, c.HandoverDeclined)]
+        (declined,) = [fact for fact in facts if isinstance(fact, HandoverDeclined)]
         assert why in declined.reason
     stage.submit(declined)
     assert stage.group.switchover is None
@@ -103,10 +104,10 @@ def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_oper
 
 def test_a_copy_that_does_not_acknowledge_is_named() -> None:
     stage = Stage().settled()
-    stage.submit(c.Switchover(database="orders", to=stage.process(1).start_id))
+    stage.submit(Switchover(database="orders", to=stage.process(1).start_id))
     (step,) = stage.steps("s1", stage.engine(0, replicas=()), lasting=DECLINED)
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverDeclined)
+    assert isinstance(step.fact, HandoverDeclined)
     assert f"process {stage.process(1).start_id} does not acknowledge" in step.fact.reason
 
 
@@ -118,11 +119,11 @@ def unknown(stage: Stage) -> Any:
 def test_nobody_is_handed_over_to_whose_request_the_leader_would_ignore() -> None:
     """It would never fail over, and the handover would be given up only after twelve seconds."""
     stage = Stage().settled()
-    stage.submit(c.Switchover(database="orders", to=stage.process(1).start_id))
+    stage.submit(Switchover(database="orders", to=stage.process(1).start_id))
     assert stage.steps("s1", unknown(stage), lasting=DECLINED - 1) == []
     (step,) = stage.steps("s1", unknown(stage), lasting=DECLINED)
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverDeclined)
+    assert isinstance(step.fact, HandoverDeclined)
     assert step.fact.reason == NOT_KNOWN
     assert kinds(stage.steps("s1", stage.engine(0), lasting=DECLINED - 1)) == ["HandoverBegun"]
 
@@ -134,7 +135,7 @@ def test_a_leader_that_stops_waits_until_it_knows_who_follows_it() -> None:
 
 
 def test_in_a_restart_of_the_database_the_request_waits() -> None:
-    stage = Stage().settled().submit(c.Switchover(database="orders"), c.RestartDatabase(name="orders", rolling=True))
+    stage = Stage().settled().submit(Switchover(database="orders"), RestartDatabase(name="orders", rolling=True))
     assert stage.steps("s1", stage.engine(0, busy=True), lasting=DECLINED) == []
 
 
@@ -158,7 +159,7 @@ def test_a_leader_that_lost_its_role_inside_a_script_is_ended_for_a_full_resync(
     stage = standing()
     for torn, expected in ((True, ["Kill"]), (False, ["HandoverDone"])):
         assert kinds(stage.steps("s1", follower(stage, link_up=True, torn=torn))) == expected
-    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    stage.submit(HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
     for torn, expected in ((True, ["Kill"]), (False, ["LeaderSteppedDown"])):
         steps = stage.steps("s1", follower(stage, link_up=True, torn=torn))
         assert kinds(steps)[:1] == expected
@@ -178,7 +179,7 @@ def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_ask
     assert steps_of(stage.state, me("s2"), handing_over(stage, **silent)) == [], "it may take over however late it is"
     (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverWithdrawn)
+    assert isinstance(step.fact, HandoverWithdrawn)
     stage.submit(step.fact)
     assert isinstance(stage.group.phase, Open)
     assert (stage.group.leader, stage.group.term) == (0, 1)
@@ -194,7 +195,7 @@ def test_a_target_without_the_marker_gives_it_back_when_there_is_no_time_left() 
 def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> None:
     """They would be refused what they only have to ask of the other; one that is not outbid is fenced at once."""
     stage = standing()
-    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    stage.submit(HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
     yielding = {"role": "leader", "follows": None, "epoch": 101, "fenced": False}
     assert stage.steps("s1", stage.engine(0, yields=True, **yielding)) == []
     assert kinds(stage.steps("s1", stage.engine(0, yields=True, **yielding), lasting=STEP_DOWN + 1)) == ["Fence"]
@@ -207,7 +208,7 @@ def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() ->
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
     assert kinds(steps_of(stage.state, me("s2"), handing_over(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
     assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "ProbePeer"], "one that was never asked"
-    stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.submit(LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
     assert stage.group.contested == (0, 1)
 
@@ -247,7 +248,7 @@ def test_whoever_sees_the_target_lead_says_so() -> None:
     (step,) = stage.steps("s2", stage.engine(1, role="leader", epoch=105, history="b" * 40))
     assert isinstance(step, SubmitFact)
     fact = step.fact
-    assert isinstance(fact, c.HandoverDone)
+    assert isinstance(fact, HandoverDone)
     assert (fact.epoch, fact.history) == (105, "b" * 40)
     stage.submit(fact)
     assert stage.group.leader == 1
@@ -261,7 +262,7 @@ def test_the_old_leaders_manager_says_it_too() -> None:
     stage = standing()
     (step,) = stage.steps("s1", follower(stage, link_up=True, epoch=105, history="b" * 40))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverDone)
+    assert isinstance(step.fact, HandoverDone)
     stage.submit(step.fact)
     assert (stage.group.leader, stage.group.epoch, stage.group.history) == (1, 105, "b" * 40)
 
@@ -278,7 +279,7 @@ def test_a_history_it_cannot_know_is_left_open() -> None:
     assert stage.steps("s1", loose) == []
     (step,) = stage.steps("s1", loose, lasting=DEADLINE)
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverDone)
+    assert isinstance(step.fact, HandoverDone)
     assert step.fact.history == ""
 
 
@@ -288,7 +289,7 @@ def test_an_old_leader_whose_target_is_gone_says_that_it_stepped_down() -> None:
     loose = follower(stage, link_up=False)
     stage.ends(1)
     (step,) = [s for s in stage.steps("s1", loose) if isinstance(s, SubmitFact)]
-    assert isinstance(step.fact, c.LeaderSteppedDown)
+    assert isinstance(step.fact, LeaderSteppedDown)
     stage.submit(step.fact)
     assert stage.group.leader is None and set(stage.group.contested) == {0, 1}
 
@@ -324,7 +325,7 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
     stage = Stage().settled().stop(0, kill=True)
     (begin,) = stage.steps("s1", stage.engine(0))
     assert isinstance(begin, SubmitFact)
-    assert isinstance(begin.fact, c.HandoverBegun)
+    assert isinstance(begin.fact, HandoverBegun)
     assert begin.fact.immediate
     stage.submit(begin.fact)
     assert kinds(stage.steps("s1", stage.engine(0), lasting=KILL_PATIENCE - 1)) == ["HandOver"]
@@ -336,5 +337,5 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
 
 def test_the_new_leader_marks_its_term() -> None:
     stage = standing()
-    stage.submit(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b", **stage.quote()))
+    stage.submit(HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b", **stage.quote()))
     assert kinds(stage.steps("s2", stage.engine(1, marker=Position(1, 1, "n")))) == ["Mark"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain.facts import DeletionsKept, SlotsLost, SlotsOwned
 from dkv.domain.status import can_lose
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.steps import Forget, Reclaim, RollBack, SaveDeletions
@@ -24,7 +24,7 @@ def robbed(stage: Stage, *, gone: bool = False, **changes: object) -> EngineSeen
 
 
 def lost(stage: Stage) -> Stage:
-    return stage.submit(c.SlotsLost(start_id=stage.process(0).start_id, **BY, **stage.quote()))
+    return stage.submit(SlotsLost(start_id=stage.process(0).start_id, **BY, **stage.quote()))
 
 
 def test_a_leader_that_owns_its_slots_is_left_alone() -> None:
@@ -74,7 +74,7 @@ def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, SaveDeletions)
     start_id = stage.process(0).start_id
-    stage.submit(c.DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
+    stage.submit(DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, RollBack)
     assert step.path == "/kept"
@@ -82,13 +82,13 @@ def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it
 
 def test_where_nothing_was_kept_the_slots_are_owned_again_once_the_stranger_is_forgotten() -> None:
     stage = lost(Stage().settled())
-    stage.submit(c.DeletionsKept(start_id=stage.process(0).start_id, path="", keys=0, **stage.quote()))
+    stage.submit(DeletionsKept(start_id=stage.process(0).start_id, path="", keys=0, **stage.quote()))
     assert kinds(stage.steps("s1", robbed(stage, fenced=True))) == ["Forget"]
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, Reclaim)
     engine = stage.engine(0, fenced=True, epoch=9_001, slots=ALL)
     (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
-    assert isinstance(fact, c.SlotsOwned)
+    assert isinstance(fact, SlotsOwned)
     stage.submit(fact)
     assert stage.group.epoch == 9_001
     assert "Unfence" in kinds(stage.steps("s1", engine))

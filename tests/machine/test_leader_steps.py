@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.model import JoinStage, PositionReport, ProcessState
 from dkv.machine.conditions import update_history
 from dkv.machine.leader_steps import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
@@ -18,7 +19,7 @@ from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me, steps
 CUT = 1.0  # seconds of a lease that could not be renewed
 
 
-def facts_of(steps: list[Step]) -> list[c.Command]:
+def facts_of(steps: list[Step]) -> list[Command]:
     return [step.fact for step in steps if isinstance(step, SubmitFact)]
 
 
@@ -99,12 +100,12 @@ def test_a_cut_off_leader_is_fenced_in_a_handover_too() -> None:
 
 def test_a_cut_off_leader_is_fenced_before_its_group_serves_too() -> None:
     stage = Stage().settled().server_is_lost("s1")
-    stage.submit(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.submit(facts.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     stage.server_joins("s1")
     assert stage.group.leader is None
     position = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     for archive_id in (0, 1):
-        stage.submit(c.PositionReported(term=stage.group.term, report=position, **stage.of(archive_id)))
+        stage.submit(facts.PositionReported(term=stage.group.term, report=position, **stage.of(archive_id)))
     stage.open()
     assert set(stage.group.in_sync) == {0, 1}
     assert kinds(cut_off(stage, 2_000)) == ["Fence", "Lead"]
@@ -173,7 +174,7 @@ def test_a_leader_that_was_busy_itself_believes_no_silence_at_its_first_glance()
 def test_a_planned_stop_takes_a_follower_out_of_s_first(copies: int) -> None:
     stage = Stage(copies).settled().stop(1)
     (fact,) = facts_of(stage.steps("s1", stage.engine(0)))
-    assert isinstance(fact, c.InSyncShrunk)
+    assert isinstance(fact, facts.InSyncShrunk)
     assert fact.archive_id == 1
 
 
@@ -188,7 +189,7 @@ def test_a_leader_is_fenced_before_s_shrinks_below_min_in_sync() -> None:
     stage = Stage(min_in_sync=2).settled().stop(1, force=True)
     assert set(kinds(stage.steps("s1", stage.engine(0)))) == {"Fence"}
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["InSyncShrunk"]
-    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
+    stage.submit(facts.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
     assert stage.steps("s1", stage.engine(0, fenced=True)) == []
 
 
@@ -269,7 +270,7 @@ def test_no_confirmation_waits_for_a_joiner_that_is_to_leave() -> None:
     joiner = next(p for p in stage.state.processes.values() if p.archive_id == 1)
     stage.state = replace(stage.state, processes={**stage.state.processes, joiner.start_id: replace(joiner, kill=True)})
     (fact,) = facts_of(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),))))
-    assert isinstance(fact, c.JoinAborted)
+    assert isinstance(fact, facts.JoinAborted)
     assert (fact.archive_id, fact.reason) == (1, "it is about to be stopped")
 
 
@@ -282,7 +283,7 @@ def test_a_copy_about_to_be_killed_does_not_join() -> None:
 
 
 def stopping(stage: Stage) -> Stage:
-    return stage.submit(c.ShutdownDatabase(name=DATABASE))
+    return stage.submit(orders.ShutdownDatabase(name=DATABASE))
 
 
 def test_a_whole_stop_sends_clients_away_before_it_refuses_their_writes() -> None:
@@ -300,7 +301,7 @@ def test_a_whole_stop_fences_then_waits_until_all_of_s_holds_what_the_leader_has
     behind = stage.engine(0, fenced=True, replicas=(stage.replica(1, offset=999),))
     assert kinds(stage.steps("s1", behind)) == ["AskFollowers"]
     (fact,) = facts_of(stage.steps("s1", stage.engine(0, fenced=True)))
-    assert isinstance(fact, c.CleanStopReached)
+    assert isinstance(fact, facts.CleanStopReached)
     assert fact.reached == (1,)
 
 
@@ -318,7 +319,7 @@ def test_a_whole_stop_waits_for_a_straggler_for_a_while_only() -> None:
     alone = stage.engine(0, fenced=True, replicas=())
     assert stage.steps("s1", alone, lasting=CLEAN_STOP_PATIENCE - 100) == []
     (fact,) = facts_of(stage.steps("s1", alone, lasting=CLEAN_STOP_PATIENCE + 100))
-    assert isinstance(fact, c.CleanStopReached)
+    assert isinstance(fact, facts.CleanStopReached)
     assert fact.reached == ()
 
 

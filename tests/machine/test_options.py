@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain import commands as c
+from dkv.domain.facts import OptionsSeen, ProcessTracked
 from dkv.domain.model import State
 from dkv.domain.options import fsync_in_force, lags
+from dkv.domain.orders import SetDatabaseOptions, ShutdownProcess
 from dkv.engine.contract import EngineSeen
 from dkv.machine.observation import share
 from dkv.machine.options import WEAKEN_AFTER
@@ -23,11 +24,11 @@ def running(stage: Stage, archive_id: int, memory: int = 64 * MB, fsync: str = "
 
 def wants(stage: Stage, only: bool = False, **options: str) -> Stage:
     pairs = tuple((name.replace("_", "-"), value) for name, value in options.items())
-    return stage.submit(c.SetDatabaseOptions(name=DATABASE, options=pairs, replace_all=only))
+    return stage.submit(SetDatabaseOptions(name=DATABASE, options=pairs, replace_all=only))
 
 
 def knows(stage: Stage, archive_id: int, memory: int = 0, fsync: str = "always") -> Stage:
-    return stage.submit(c.OptionsSeen(append_fsync=fsync, max_memory=memory, **stage.of(archive_id)))
+    return stage.submit(OptionsSeen(append_fsync=fsync, max_memory=memory, **stage.of(archive_id)))
 
 
 def lacking(state: State) -> list[int]:
@@ -61,7 +62,7 @@ def test_an_engine_that_is_started_later_is_started_with_it_and_its_start_report
     stage.rise(0, to=type(process.state).CONFIGURED)
     (step,) = stage.steps("s1", running(stage, 0, 128 * MB))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.ProcessTracked)
+    assert isinstance(step.fact, ProcessTracked)
     assert (step.fact.max_memory, step.fact.append_fsync) == (128 * MB, "always")
 
 
@@ -69,7 +70,7 @@ def test_an_engine_that_is_away_leaving_or_loading_is_let_alone() -> None:
     stage = wants(Stage(2).settled(), max_memory="128MB")
     for engine in (replace(running(stage, 1), answering=False), replace(running(stage, 1), loading=True), stage.engine(1)):
         assert "SetOptions" not in kinds(stage.steps("s2", engine))
-    stage.submit(c.ShutdownProcess(start_id=stage.process(1).start_id))
+    stage.submit(ShutdownProcess(start_id=stage.process(1).start_id))
     assert "SetOptions" not in kinds(stage.steps("s2", running(stage, 1)))
 
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dkv.control.submit import RequestKey, View
-from dkv.domain import commands as c
+from dkv.domain import facts
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import PositionReport
 from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineUnreachable, ExitSeen, Identity, PeerNode, Position
@@ -28,11 +29,11 @@ class RecordingSubmitter:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.submitted: list[c.Command] = []
+        self.submitted: list[Command] = []
         self.reads = 0
         self.at_read: Callable[[int], None] = lambda number: None
 
-    async def submit(self, command: c.Command, key: RequestKey | None = None) -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         self.submitted.append(command)
         return Accepted(self.stage.state, ())
 
@@ -97,7 +98,7 @@ def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
         assert harness.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "take_clients", "survey"]
         assert engine.leads
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.LeaderServing)
+        assert isinstance(fact, facts.LeaderServing)
         assert (fact.term, fact.epoch) == (1, 101)
 
     play(scenario)
@@ -174,7 +175,7 @@ def test_a_leader_below_min_in_sync_serves_fenced() -> None:
         await harness.performer.perform(harness.lead(unfence=False))
         assert harness.engines.calls[:5] == ["take_over", "mark", "confirm_initialised", "fence", "admit"]
         assert (engine.leads, engine.fenced) == (True, True)
-        assert [type(fact) for fact in harness.submitter.submitted] == [c.LeaderServing]
+        assert [type(fact) for fact in harness.submitter.submitted] == [facts.LeaderServing]
 
     play(scenario)
 
@@ -203,7 +204,7 @@ def test_a_taken_archive_is_reported_with_its_position() -> None:
         harness.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
         await harness.performer.perform(s.PrepareArchive("/d", 0, "/d", harness.spec.identity, fresh=True))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.ProcessStarted)
+        assert isinstance(fact, facts.ProcessStarted)
         assert fact.report == PositionReport(3, 4, "n", 50)
         assert harness.performer.prepared == {"/d"}
 
@@ -223,7 +224,7 @@ def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(wh
         )
         await harness.performer.perform(step)
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.ProcessExited)
+        assert isinstance(fact, facts.ProcessExited)
         assert (fact.cause, fact.detail, fact.planned, fact.reaped) == (cause, "because", False, True)
         assert not harness.engines.locks
         assert not harness.performer.prepared
@@ -235,7 +236,7 @@ def test_a_restarted_manager_takes_the_lock_again_before_it_launches() -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Launch(harness.spec.directory, harness.spec, fresh=True))
         assert harness.engines.calls == ["prepare", "launch"]
-        assert [type(fact) for fact in harness.submitter.submitted] == [c.ProcessConfigured]
+        assert [type(fact) for fact in harness.submitter.submitted] == [facts.ProcessConfigured]
 
     play(scenario)
 
@@ -248,7 +249,7 @@ def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(l
             harness.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
         await harness.performer.perform(s.ReportVanished("/d", 0, "/d", harness.spec.identity))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.ProcessExited)
+        assert isinstance(fact, facts.ProcessExited)
         assert (fact.planned, fact.reaped, fact.cause) == (False, not locked, Cause.EXITED)
         assert not harness.engines.locks
         harness.stage.submit(fact)
@@ -268,7 +269,7 @@ def test_an_end_is_reported_before_its_record_is_dropped() -> None:
         harness.engines.before["forget_exit"] = reported_already
         await harness.performer.perform(s.ReportExit("/d", ended))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.ProcessExited)
+        assert isinstance(fact, facts.ProcessExited)
         assert (fact.cause, fact.wait_status, fact.last_words) == (Cause.OUT_OF_MEMORY, 9, ("last",))
         assert (fact.planned, fact.reaped) == (False, False)
         assert harness.engines.calls == ["forget_exit"]
@@ -295,7 +296,7 @@ def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.ProcessExited)
+        assert isinstance(fact, facts.ProcessExited)
         assert fact.planned
 
     play(scenario)
@@ -304,7 +305,9 @@ def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
 def test_a_retired_archive_is_reported_with_its_new_name() -> None:
     async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
-        assert harness.submitter.submitted == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
+        assert harness.submitter.submitted == [
+            facts.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")
+        ]
 
     play(scenario)
 
@@ -328,7 +331,7 @@ def test_an_unreadable_position_is_an_answer_too() -> None:
         harness.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
         await harness.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.PositionReported)
+        assert isinstance(fact, facts.PositionReported)
         assert fact.report.order == (0, 0, 0)
 
     play(scenario)
@@ -343,7 +346,7 @@ def test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk(found
         harness.runs()
         harness.world.marker = found
         await harness.performer.perform(s.CheckMarker("k", 0, harness.spec.directory, 1, 7, "n"))
-        assert [type(fact) for fact in harness.submitter.submitted] == ([c.JoinDurable] if durable else [])
+        assert [type(fact) for fact in harness.submitter.submitted] == ([facts.JoinDurable] if durable else [])
 
     play(scenario)
 
@@ -371,7 +374,7 @@ def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once(
         step = s.Replicate("k", 0, peer, Position(1, 1, "n", 5))
         await harness.performer.perform(step)
         assert harness.engines.calls == ["set_aside", "replicate"]
-        assert [type(fact) for fact in harness.submitter.submitted] == [c.TailSetAside]
+        assert [type(fact) for fact in harness.submitter.submitted] == [facts.TailSetAside]
         await harness.performer.perform(step)
         assert harness.engines.calls == ["set_aside", "replicate", "replicate"]
         await harness.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
@@ -385,7 +388,7 @@ def test_a_joiners_marker_is_written_before_it_is_reported() -> None:
         harness.runs()
         await harness.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.JoinMarked)
+        assert isinstance(fact, facts.JoinMarked)
         assert (fact.sequence, fact.nonce) == (4, harness.world.marker.nonce)
 
     play(scenario)
@@ -443,7 +446,7 @@ def test_what_was_missing_is_reported_to_be_there_once_it_was_seen_missing() -> 
         harness.world.obstacle = ""
         await harness.performer.perform(step)
         await harness.performer.perform(step)
-        assert harness.submitter.submitted == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
+        assert harness.submitter.submitted == [facts.LackEnded(start_id=0, server_id="s1", actor="s1")]
 
     play(scenario)
 
@@ -477,7 +480,7 @@ def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> No
         directory = harness.spec.directory
         await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), ByteRangeDigest(900, "all")))
         (fact,) = harness.submitter.submitted
-        assert isinstance(fact, c.TailBroken)
+        assert isinstance(fact, facts.TailBroken)
         assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")
         assert harness.world.engines[0] is fake, "nothing is wrong with what it holds"
 

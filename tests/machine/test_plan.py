@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
-from dkv.domain.commands import WritesRefused
+from dkv.domain.facts import EngineSilent, InSyncShrunk, WritesRefused
 from dkv.domain.model import ProcessState
+from dkv.domain.orders import DeleteArchive, ShutdownDatabase
 from dkv.engine.contract import Cause, EngineRefused, ExitSeen, Survey
 from dkv.machine.conditions import update_history
 from dkv.machine.observation import ConditionHistory, Observation
@@ -222,7 +222,7 @@ def test_an_engine_that_still_holds_an_archive_is_killed_before_the_archives_new
     stage = Stage().settled()
     old = stage.engine(0)
     stage.server_is_lost("s1")
-    stage.submit(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage.submit(ShutdownDatabase(name=DATABASE, force=True))
     stage.server_joins("s1").ends(1)
     stage.request(0)
     steps = stage.steps("s1", old)
@@ -241,7 +241,7 @@ def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:
 
 def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gone() -> None:
     stage = Stage().settled().stop(1).ends(1, planned=True)
-    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
+    stage.submit(InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), DeleteArchive(archive_id=1))
     assert stage.steps("s1", stage.engine(0)) == []
     (step,) = stage.steps("s2")
     assert isinstance(step, Retire)
@@ -303,7 +303,7 @@ def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there
     stage.submit(*(step.fact for step in silent if isinstance(step, SubmitFact)))
     busy = stage.engine(0, busy=True, refuses="BUSY")
     facts_due = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, SubmitFact)]
-    assert [type(fact) for fact in facts_due] == [WritesRefused, c.EngineSilent]
+    assert [type(fact) for fact in facts_due] == [WritesRefused, EngineSilent]
     stage.submit(*facts_due)
     assert reasons(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
 
@@ -341,5 +341,5 @@ def test_a_script_that_wrote_is_ended_with_its_engine() -> None:
 def test_a_follower_refuses_writes_by_nature_and_a_whole_stop_fences_its_leader_on_purpose() -> None:
     stage = Stage().settled()
     assert reasons(stage.steps("s2", stage.engine(1, refuses="READONLY"))) == []
-    stage.submit(c.ShutdownDatabase(name="orders"))
+    stage.submit(ShutdownDatabase(name="orders"))
     assert reasons(stage.steps("s1", stage.engine(0, refuses="NOREPLICAS", fenced=True))) == []

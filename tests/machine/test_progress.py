@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import facts
+from dkv.domain.command import Command
 from dkv.domain.decision import Refused
 from dkv.domain.model import PositionReport, ProcessState
 from dkv.engine.contract import EngineSeen, Survey
@@ -32,8 +33,8 @@ def loading(stage: Stage, **changes: Any) -> EngineSeen:
     return stage.engine(0, answering=False, role="", silent_ms=60_000, **changes)
 
 
-def proofs(steps: list[Step]) -> list[c.Command]:
-    return [step.fact for step in steps if isinstance(step, SubmitFact) and isinstance(step.fact, c.LeaderProgressed)]
+def proofs(steps: list[Step]) -> list[Command]:
+    return [step.fact for step in steps if isinstance(step, SubmitFact) and isinstance(step.fact, facts.LeaderProgressed)]
 
 
 def test_an_engine_that_loads_in_silence_is_said_to_work_some_times_in_each_failover_grace() -> None:
@@ -67,7 +68,7 @@ def test_an_engine_whose_process_does_nothing_is_not_said_to_work() -> None:
 
 def test_a_percentage_that_stands_still_hides_no_progress() -> None:
     stage = restarting()
-    stage.submit(c.LoadingProgressed(percent=7, **stage.of(0)))
+    stage.submit(facts.LoadingProgressed(percent=7, **stage.of(0)))
     slow = stage.engine(0, loading=True, loading_percent=7, idle_ms=20)
     assert kinds(stage.steps("s1", slow, lasting=NEWS + 1)) == ["LeaderProgressed"]
     assert kinds(stage.steps("s1", replace(slow, loading_percent=8), lasting=600)) == ["LoadingProgressed"], "one fact is enough"
@@ -103,9 +104,9 @@ def fed() -> Stage:
     """A large leader's engine ended; archive 1 is given its tail, and archive 0's manager holds that."""
     stage = Stage(tail_above=0).settled().ends(0)
     held = PositionReport(1, 1, "n", 900, size=5_000)
-    stage.submit(c.ProcessStarted(report=held, **stage.of(0)))
+    stage.submit(facts.ProcessStarted(report=held, **stage.of(0)))
     place = PositionReport(1, 1, "n", 700, offset=800, history=HISTORY, digest="seven")
-    stage.submit(c.PositionReported(term=1, report=place, **stage.of(1)))
+    stage.submit(facts.PositionReported(term=1, report=place, **stage.of(1)))
     assert stage.group.tail is not None
     return stage
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
 from dkv.engine.contract import CopyLabel, Identity
 from dkv.machine import steps as s
 from dkv.machine.steps import Recognise
@@ -14,12 +14,12 @@ from tests.machine.test_perform import Harness, play
 
 def test_what_an_archive_is_to_be_restored_from_is_read_once_by_its_own_manager() -> None:
     stage = Stage().settled()
-    new = c.NewArchive(server_id="s2", path="/backup/1", restored=True)
-    stage.submit(c.CreateArchives(database="bank", archives=(new,)))
+    new = orders.NewArchive(server_id="s2", path="/backup/1", restored=True)
+    stage.submit(orders.CreateArchives(database="bank", archives=(new,)))
     archive_id = max(stage.state.archives)
     assert not any(isinstance(step, Recognise) for step in stage.steps("s1", stage.engine(0, nodes=stage.nodes())))
     assert Recognise("/backup/1", archive_id, "/backup/1") in stage.steps("s2", stage.engine(1, nodes=stage.nodes()))
-    stage.submit(c.CopyRecognised(server_id="s2", archive_id=archive_id))
+    stage.submit(facts.CopyRecognised(server_id="s2", archive_id=archive_id))
     assert not any(isinstance(step, Recognise) for step in stage.steps("s2", stage.engine(1, nodes=stage.nodes())))
 
 
@@ -31,8 +31,8 @@ def test_a_copy_is_reported_as_it_was_read_and_that_there_is_none_too() -> None:
         await harness.performer.perform(s.Recognise("/e", 6, "/e"))
         who: dict[str, Any] = {"server_id": "s1", "actor": "s1"}
         assert harness.submitter.submitted == [
-            c.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
-            c.CopyRecognised(archive_id=6, **who),
+            facts.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
+            facts.CopyRecognised(archive_id=6, **who),
         ]
 
     play(scenario)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dkv.control.submit import View
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
 from dkv.domain.model import State
 from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
 from dkv.machine.failing import LATEST
@@ -113,7 +113,7 @@ def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when
 def test_a_fence_that_fails_is_tried_at_every_look() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
-        await cluster.submit(c.ShutdownDatabase(name=DATABASE))
+        await cluster.submit(orders.ShutdownDatabase(name=DATABASE))
         await manager.glance()
         cluster.engine(0).fenced = False
         manager.engines.calls.clear()
@@ -159,7 +159,7 @@ def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so()
         assert looks[0]
         looks.clear()
         uid = (await cluster.state()).servers["s2"].uid
-        await manager.submitter.submit(c.ServerLost(server_id="s2", uid=uid, actor="test"))
+        await manager.submitter.submit(facts.ServerLost(server_id="s2", uid=uid, actor="test"))
         async with asyncio.timeout(10):
             while not looks:
                 await asyncio.sleep(0.01)
@@ -202,7 +202,7 @@ def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> N
         manager = cluster.managers["s1"]
         cluster.engine(0).fenced = True
         manager.reconciler.learn(await manager.submitter.view())
-        await cluster.submit(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
+        await cluster.submit(orders.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
         manager.engines.calls.clear()
         await manager.reconciler.look()
         await manager.finish()
@@ -230,7 +230,7 @@ def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         await manager.glance()
-        await cluster.submit(c.HandoverBegun(to_archive=1, **await cluster.quote()))
+        await cluster.submit(facts.HandoverBegun(to_archive=1, **await cluster.quote()))
         cluster.clock.now += 0.1
         await manager.glance(settle=False)
         cluster.clock.now += 7.0
@@ -290,7 +290,7 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         await turns()
         process = (await cluster.state()).process_on(1)
         assert process is not None
-        await cluster.submit(c.ShutdownProcess(start_id=process.start_id))
+        await cluster.submit(orders.ShutdownProcess(start_id=process.start_id))
         manager.reconciler.learn(await manager.submitter.view())
         survey = await manager.engines.survey()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import orders
 from dkv.domain.model import State
 from dkv.machine.plan import plan
 from tests.machine.cluster import Cluster
@@ -42,7 +42,7 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         assert await judges()
         manager.lease = 3.0
         assert await judges()
-        await cluster.submit(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
+        await cluster.submit(orders.PutRecord(kind="kvstore", key="colour", value='"red"'))
         manager.reconciler.learn(await manager.submitter.view())
         assert await judges()
         assert not await judges()

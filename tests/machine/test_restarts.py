@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import orders
 from dkv.domain.model import DatabaseState
 from dkv.domain.phases import HandingOver
 from tests.machine.cluster import SERVERS, Cluster
@@ -64,7 +64,7 @@ async def handed_over(cluster: Cluster) -> None:
 
 async def stopped(cluster: Cluster) -> None:
     """The whole store is stopped, and any copy can start it again."""
-    await cluster.submit(c.ShutdownDatabase(name=DATABASE))
+    await cluster.submit(orders.ShutdownDatabase(name=DATABASE))
 
     async def resting() -> bool:
         return (await cluster.state()).databases[DATABASE].state is DatabaseState.NOT_RUNNING
@@ -86,7 +86,7 @@ async def switched(cluster: Cluster) -> None:
     await cluster.round()  # a manager's first glance knows of no handover how old it is
     for _ in range(2):
         if (await cluster.group()).leader == 0:
-            await cluster.submit(c.Switchover(database=DATABASE))
+            await cluster.submit(orders.Switchover(database=DATABASE))
         await cluster.until(done)
     await cluster.until(cluster.both_in_sync)
     await well(cluster, leader=1)
@@ -95,7 +95,7 @@ async def switched(cluster: Cluster) -> None:
 async def renewed(cluster: Cluster) -> None:
     """Every process is replaced, one after the other, and nothing is left of the restart."""
     below = (await cluster.state()).next_start_id
-    await cluster.submit(c.RestartDatabase(name=DATABASE, rolling=True))
+    await cluster.submit(orders.RestartDatabase(name=DATABASE, rolling=True))
 
     async def done() -> bool:
         return (await cluster.state()).databases[DATABASE].restart is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
 from dkv.domain.model import JoinStage, ProcessState
 from dkv.engine.contract import Cause
 from dkv.machine.shutdown_steps import HANDOVER_PATIENCE, SHRINK_PATIENCE
@@ -13,7 +13,7 @@ from tests.machine.stage import DATABASE, Stage, kinds
 def test_a_follower_waits_to_be_shrunk_before_it_stops() -> None:
     stage = Stage().settled().stop(1)
     assert stage.steps("s2", stage.engine(1)) == []
-    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
+    stage.submit(facts.InSyncShrunk(archive_id=1, reason="it stops", **stage.quote()))
     assert kinds(stage.steps("s2", stage.engine(1))) == ["ShutDown"]
 
 
@@ -41,7 +41,7 @@ def test_a_leader_hands_over_to_the_furthest_member_of_s() -> None:
     ahead = (stage.replica(1, offset=900), stage.replica(2, offset=950))
     (step,) = stage.steps("s1", stage.engine(0, replicas=ahead))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverBegun)
+    assert isinstance(step.fact, facts.HandoverBegun)
     assert (step.fact.to_archive, step.fact.immediate) == (2, False)
 
 
@@ -59,7 +59,7 @@ def test_a_leader_does_not_leave_before_a_silent_member_of_s_is_back_or_out_of_i
     silent = stage.engine(0, replicas=(stage.replica(1, online=False),))
     assert stage.steps("s1", silent) == []
     assert kinds(stage.steps("s1", silent, lasting=3_500)) == ["InSyncShrunk"]
-    stage.submit(c.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
+    stage.submit(facts.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
     assert kinds(stage.steps("s1", silent)) == ["CloseClientPort"]
 
 
@@ -121,14 +121,14 @@ def test_an_engine_that_loads_stops_when_asked_to() -> None:
 
 
 def test_after_a_clean_stop_everything_stops_without_handover() -> None:
-    stage = Stage().settled().submit(c.ShutdownDatabase(name=DATABASE))
-    stage.submit(c.CleanStopReached(reached=(1,), **stage.quote()))
+    stage = Stage().settled().submit(orders.ShutdownDatabase(name=DATABASE))
+    stage.submit(facts.CleanStopReached(reached=(1,), **stage.quote()))
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["ShutDown"]
     assert kinds(stage.steps("s2", stage.engine(1))) == ["ShutDown"]
 
 
 def test_a_forced_whole_stop_kills() -> None:
-    stage = Stage().settled().submit(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage = Stage().settled().submit(orders.ShutdownDatabase(name=DATABASE, force=True))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["Kill"]
     assert kinds(stage.steps("s2", stage.engine(1))) == ["Kill"]
 
@@ -140,7 +140,7 @@ def test_an_engine_whose_files_were_deleted_leaves_the_in_sync_set_or_hands_over
     assert step.cause is Cause.ARCHIVE_MISSING
     (step,) = stage.steps("s1", stage.engine(0, lost=True))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverBegun)
+    assert isinstance(step.fact, facts.HandoverBegun)
 
 
 def test_the_last_copy_whose_files_were_deleted_refuses_writes_and_lives_on() -> None:
@@ -154,4 +154,4 @@ def test_the_target_of_a_handover_is_not_killed_for_its_lost_files_nor_sent_to_l
     assert stage.steps("s2", stage.engine(1, lost=True)) == []
     (step,) = stage.steps("s2", stage.engine(1, lost=True, role="leader"))
     assert isinstance(step, SubmitFact)
-    assert isinstance(step.fact, c.HandoverDone)
+    assert isinstance(step.fact, facts.HandoverDone)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain.facts import HandoverBegun
+from dkv.domain.orders import Switchover
 from dkv.machine.steps import SubmitFact
 from tests.machine.stage import DATABASE, Stage, facts, me, next_look_of
 
@@ -14,13 +15,13 @@ from tests.machine.stage import DATABASE, Stage, facts, me, next_look_of
 def requested(copies: int = 3, to: int | None = None) -> Stage:
     """Archive 0 leads and is to hand over, to that archive's process if one is named."""
     stage = Stage(copies).settled()
-    return stage.submit(c.Switchover(database=DATABASE, to=None if to is None else stage.process(to).start_id))
+    return stage.submit(Switchover(database=DATABASE, to=None if to is None else stage.process(to).start_id))
 
 
 def begun(stage: Stage, **changes: Any) -> int:
     """To which archive the leader's manager hands over."""
     facts_due = [s.fact for s in stage.steps("s1", stage.engine(0, **changes)) if isinstance(s, SubmitFact)]
-    (fact,) = [f for f in facts_due if isinstance(f, c.HandoverBegun)]
+    (fact,) = [f for f in facts_due if isinstance(f, HandoverBegun)]
     assert not fact.immediate
     return fact.to_archive
 

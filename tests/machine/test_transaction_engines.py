@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain.facts import MemorySynced, ProcessExited
 from dkv.domain.model import EngineState, Process, ProcessRole, ProcessState
+from dkv.domain.orders import CreateArchives, NewArchive, ShutdownProcess, StartProcess
 from dkv.engine.contract import Cause, ExitSeen, TeSpec
 from dkv.machine.conditions import SILENT
 from dkv.machine.observation import node_id, te_node_id
@@ -21,7 +22,7 @@ from tests.machine.stage import DATABASE, Stage, facts, kinds, me, next_look_of
 def joined(stage: Stage, server: str = "s2") -> int:
     """A TE that has joined and holds everything."""
     start_id = stage.start_te(server, ProcessState.TRACKED)
-    stage.submit(c.MemorySynced(now=1, server_id=server, start_id=start_id, synced=True))
+    stage.submit(MemorySynced(now=1, server_id=server, start_id=start_id, synced=True))
     return start_id
 
 
@@ -48,10 +49,10 @@ def test_each_of_its_engines_has_ports_nobody_else_has() -> None:
     ports = [p for te in (first, second) for e in stage.state.processes[te].endpoints for p in (e.cluster_port, e.client_port)]
     archive = stage.state.archives[0]
     assert len({*ports, archive.cluster_port, archive.client_port}) == 6
-    taken = c.NewArchive(server_id="s1", cluster_port=ports[0], client_port=9000)
-    refused = stage.offer(c.CreateArchives(database=DATABASE, archives=(taken,)))
+    taken = NewArchive(server_id="s1", cluster_port=ports[0], client_port=9000)
+    refused = stage.offer(CreateArchives(database=DATABASE, archives=(taken,)))
     assert f"TE {first} of {DATABASE}" in getattr(refused, "message", "")
-    stage.submit(c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id="s1"),)))
+    stage.submit(CreateArchives(database=DATABASE, archives=(NewArchive(server_id="s1"),)))
     added = stage.state.archives[max(stage.state.archives)]
     assert not {added.cluster_port, added.client_port} & set(ports)
 
@@ -86,7 +87,7 @@ def test_it_runs_when_its_links_are_up_and_its_data_is_loaded() -> None:
         assert facts(stage.steps("s2", follower, stage.memory(te, **unready))) == []
     (step,) = stage.steps("s2", follower, stage.memory(te))
     assert isinstance(step, SubmitFact)
-    assert step.fact == c.MemorySynced(server_id="s2", actor="s2", start_id=te, synced=True)
+    assert step.fact == MemorySynced(server_id="s2", actor="s2", start_id=te, synced=True)
 
 
 # Staying ---------------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def test_a_te_meets_what_it_does_not_know_and_forgets_what_is_gone() -> None:
     stage = Stage().settled()
     gone, te = joined(stage), joined(stage)
     before = stage.nodes()
-    stage.submit(c.ProcessExited(server_id="s2", start_id=gone, cause="killed by signal", detail="killed", exit_code=137))
+    stage.submit(ProcessExited(server_id="s2", start_id=gone, cause="killed by signal", detail="killed", exit_code=137))
     assert kinds(stage.steps("s2", stage.engine(1), stage.memory(te, nodes=before))) == ["Forget"]
     assert kinds(stage.steps("s1", stage.engine(0, nodes=before))) == ["Forget"]
     fewer = tuple(n for n in stage.nodes() if n.node_id != node_id("d0", 1))
@@ -170,7 +171,7 @@ def test_a_te_that_gives_no_answer_is_killed() -> None:
 def test_a_te_is_stopped_or_killed_when_asked_to() -> None:
     stage = Stage().settled()
     first, second = joined(stage), joined(stage)
-    stage.submit(c.ShutdownProcess(start_id=first), c.ShutdownProcess(start_id=second, kill=True))
+    stage.submit(ShutdownProcess(start_id=first), ShutdownProcess(start_id=second, kill=True))
     seen = stage.memory(first), stage.memory(second)
     assert kinds(stage.steps("s2", stage.engine(1), *seen)) == ["ShutDown", "Kill"]
 
@@ -180,7 +181,7 @@ def test_a_te_is_stopped_or_killed_when_asked_to() -> None:
 def test_a_te_without_engines_leaves_at_once(state: ProcessState, kill: bool) -> None:
     stage = Stage()
     te = stage.start_te("s1", state)
-    stage.submit(c.ShutdownProcess(start_id=te, kill=kill))
+    stage.submit(ShutdownProcess(start_id=te, kill=kill))
     assert kinds(stage.steps("s1")) == ["CancelProcess"]
 
 
@@ -198,7 +199,7 @@ def test_a_memory_only_process_nobody_asked_for_is_killed() -> None:
     stage = Stage().settled()
     te = joined(stage)
     stranger = stage.memory(te)
-    stage.submit(c.ProcessExited(server_id="s2", start_id=te, cause="exited", detail="gone", exit_code=1))
+    stage.submit(ProcessExited(server_id="s2", start_id=te, cause="exited", detail="gone", exit_code=1))
     assert stage.steps("s2", stage.engine(1), stranger) == [Kill(stranger.directory, te, Cause.FENCED_BY_MANAGER)]
 
 
@@ -224,7 +225,7 @@ async def te_of(cluster: Cluster) -> Process | None:
 
 async def runs(cluster: Cluster) -> Process:
     """A TE on s2, once it runs."""
-    await cluster.submit(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
+    await cluster.submit(StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
 
     async def running() -> bool:
         process = await te_of(cluster)
@@ -240,7 +241,7 @@ def test_a_te_comes_runs_and_goes() -> None:
     async def scenario(cluster: Cluster) -> None:
         process = await runs(cluster)
         spec: TeSpec = cluster.world.memory[process.start_id].spec
-        await cluster.submit(c.ShutdownProcess(start_id=process.start_id))
+        await cluster.submit(ShutdownProcess(start_id=process.start_id))
 
         async def gone() -> bool:
             return await te_of(cluster) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
 from dkv.machine.conditions import update_history
@@ -73,7 +73,7 @@ def test_a_rewrite_when_the_incremental_file_outgrew_what_it_may_have(archive_id
 def test_a_handover_that_does_not_begin_at_once_brings_its_target_a_marker() -> None:
     """A copy that rewrote lacks one until the next, and takes over from nobody without it."""
     stage = Stage().settled()
-    stage.submit(c.HandoverBegun(to_archive=1, **stage.quote()))
+    stage.submit(facts.HandoverBegun(to_archive=1, **stage.quote()))
     assert stage.steps("s1", stage.engine(0), lasting=UNMARKED - 1) == []
     (step,) = stage.steps("s1", stage.engine(0), lasting=UNMARKED)
     assert isinstance(step, HandOver)
@@ -182,5 +182,5 @@ def test_a_missing_node_is_met_once_its_engine_answers() -> None:
 def test_a_deleted_archive_is_forgotten() -> None:
     stage = Stage().settled().stop(1).ends(1, planned=True)
     nodes = stage.nodes()
-    stage.submit(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
+    stage.submit(facts.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), orders.DeleteArchive(archive_id=1))
     assert kinds(stage.steps("s1", stage.engine(0, nodes=nodes))) == ["Forget"]

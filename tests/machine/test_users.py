@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
 from dkv.domain.access import hash_seed
 from dkv.domain.blocked import blocked
 from dkv.domain.database_users import users_digest
 from dkv.domain.decision import Refused
+from dkv.domain.model import ProcessRole
 from dkv.engine.config import replica_password
 from dkv.engine.contract import EngineSeen, EngineUser, EngineUsers, Secrets
 from dkv.machine.spec import engine_spec, te_spec, users_of
@@ -20,8 +21,8 @@ ADA = "a" * 64
 
 
 def with_user(stage: Stage, name: str = "ada", is_open: bool = False) -> Stage:
-    stage.submit(c.CreateDatabaseUser(database=DATABASE, name=name, hashed_password=ADA))
-    return stage.submit(c.SetDatabaseAccess(database=DATABASE, open=is_open))
+    stage.submit(orders.CreateDatabaseUser(database=DATABASE, name=name, hashed_password=ADA))
+    return stage.submit(orders.SetDatabaseAccess(database=DATABASE, open=is_open))
 
 
 def running(stage: Stage, archive_id: int, users: EngineUsers | None) -> EngineSeen:
@@ -34,7 +35,7 @@ def wanted(stage: Stage) -> EngineUsers:
 
 def knows(stage: Stage, *archive_ids: int) -> Stage:
     digest = users_digest(stage.state, DATABASE)
-    return stage.submit(*(c.UsersSeen(users=digest, **stage.of(archive_id)) for archive_id in archive_ids))
+    return stage.submit(*(facts.UsersSeen(users=digest, **stage.of(archive_id)) for archive_id in archive_ids))
 
 
 def waiting(stage: Stage) -> list[str]:
@@ -70,7 +71,7 @@ def test_what_is_altered_on_an_engine_is_an_event_then_undone_then_reported() ->
     altered = replace(wanted(stage), users=(*wanted(stage).users, mallory))
     for seen, name in ((altered, "mallory"), (EngineUsers(False, ()), "ada"), (replace(wanted(stage), open=True), "default")):
         (step,) = steps(stage, seen)
-        assert isinstance(step, SubmitFact) and isinstance(step.fact, c.UsersSeen)
+        assert isinstance(step, SubmitFact) and isinstance(step.fact, facts.UsersSeen)
         assert step.fact.altered == (name,)
         stage.submit(step.fact)
         assert waiting(stage) == ["process 0 (orders-1)"]
@@ -84,7 +85,7 @@ def test_what_is_altered_on_an_engine_is_an_event_then_undone_then_reported() ->
 def test_a_change_that_has_not_arrived_is_no_alteration() -> None:
     stage = knows(with_user(Stage(2).settled()), 0, 1)
     before = wanted(stage)
-    stage.submit(c.AddUserPassword(database=DATABASE, name="ada", hashed_password="b" * 64))
+    stage.submit(orders.AddUserPassword(database=DATABASE, name="ada", hashed_password="b" * 64))
     assert steps(stage, before) == [SetUsers("users 0", 0, wanted(stage), Secrets("x"))]
     assert wanted(stage).users[0].passwords == (ADA, "b" * 64)
 
@@ -92,7 +93,7 @@ def test_a_change_that_has_not_arrived_is_no_alteration() -> None:
 def test_nothing_is_done_about_users_of_an_engine_that_leaves_or_was_not_seen() -> None:
     stage = with_user(Stage(2).settled())
     assert steps(stage, None) == []
-    stage.submit(c.ShutdownProcess(start_id=0, force=True))
+    stage.submit(orders.ShutdownProcess(start_id=0, force=True))
     assert not any(isinstance(step, SetUsers) for step in steps(stage, EngineUsers()))
 
 
@@ -100,9 +101,9 @@ def test_engines_that_start_later_start_with_them_tes_too_and_their_start_report
     stage = with_user(Stage(2).settled())
     process = stage.process(1)
     assert engine_spec(stage.state, me("s2"), process, stage.state.archives[1]).users == wanted(stage)
-    stage.submit(c.StartProcess(database=DATABASE, role=c.ProcessRole.TE, server_id="s2"))
+    stage.submit(orders.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
     te = max(stage.state.processes.values(), key=lambda process: process.start_id)
-    stage.submit(c.ProcessStarted(server_id="s2", start_id=te.start_id))
+    stage.submit(facts.ProcessStarted(server_id="s2", start_id=te.start_id))
     assert {engine.users for engine in te_spec(stage.state, me("s2"), stage.state.processes[te.start_id]).engines} == {
         wanted(stage)
     }
@@ -125,7 +126,7 @@ def test_a_database_that_is_open_and_has_no_users_has_nothing_to_report() -> Non
 def test_the_managers_password_goes_on_when_every_engine_reported_the_step() -> None:
     stage = Stage(2).settled()
     old, new = "x", "n" * 32
-    stage.submit(c.RotateSecret(database=DATABASE, secret=new))
+    stage.submit(orders.RotateSecret(database=DATABASE, secret=new))
     for secrets in (Secrets(old, new), Secrets(new, old), Secrets(new)):
         for archive_id, server in enumerate(("s1", "s2")):
             start_id, process = stage.process(archive_id).start_id, stage.process(archive_id)
@@ -142,14 +143,14 @@ def test_the_managers_password_goes_on_when_every_engine_reported_the_step() -> 
             assert isinstance(step, SubmitFact)
             stage.submit(step.fact)
     assert stage.state.databases[DATABASE].secret == new and waiting(stage) == []
-    refused = stage.offer(c.RotateSecret(database=DATABASE, secret="short"))
+    refused = stage.offer(orders.RotateSecret(database=DATABASE, secret="short"))
     assert isinstance(refused, Refused)
 
 
 def test_an_engine_that_did_not_report_keeps_the_old_password_alive_and_is_named() -> None:
     stage = Stage(2).settled()
-    stage.submit(c.RotateSecret(database=DATABASE, secret="n" * 32))
+    stage.submit(orders.RotateSecret(database=DATABASE, secret="n" * 32))
     knows(stage, 0)
     assert stage.state.databases[DATABASE].secret == "x" and waiting(stage) == ["process 1 (orders-2)"]
-    refused = stage.offer(c.RotateSecret(database=DATABASE, secret="m" * 32))
+    refused = stage.offer(orders.RotateSecret(database=DATABASE, secret="m" * 32))
     assert isinstance(refused, Refused) and refused.code == "rotation_running"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from dkv.domain import commands as c
+from dkv.domain import facts, orders
+from dkv.domain.command import Command
 from dkv.domain.model import EngineState, JoinStage, PositionReport, Process, ProcessRole, ProcessState
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
@@ -32,23 +33,23 @@ def step(stage: Stage, pick: Pick) -> None:
     stage.offer(one_of(pick, options or list(anything(stage, pick))))
 
 
-def forward(stage: Stage) -> Iterator[c.Command]:
+def forward(stage: Stage) -> Iterator[Command]:
     """What its managers would report next."""
     group = stage.group
     for archive_id in sorted(stage.state.archives):
         process = stage.state.process_on(archive_id)
         if process is None:
-            yield c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id)
+            yield orders.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id)
             continue
         of = stage.of(archive_id)
         if process.state is ProcessState.REQUESTED:
-            yield c.ProcessStarted(report=PositionReport(), **of)
+            yield facts.ProcessStarted(report=PositionReport(), **of)
         elif process.state is ProcessState.STARTED and group.leader is not None:
-            yield c.ProcessConfigured(pid=1, **of)
+            yield facts.ProcessConfigured(pid=1, **of)
         elif process.state is ProcessState.CONFIGURED:
-            yield c.ProcessTracked(pid=1, **of)
+            yield facts.ProcessTracked(pid=1, **of)
         elif not group.open and process.pid and process.report is None:
-            yield c.PositionReported(term=group.term, report=position(group.term), **of)
+            yield facts.PositionReported(term=group.term, report=position(group.term), **of)
         if process.state is ProcessState.REQUESTED_SHUTDOWN:
             yield ended(of, planned=True)
     for process in stage.state.processes.values():
@@ -56,95 +57,95 @@ def forward(stage: Stage) -> Iterator[c.Command]:
             yield memory_only(process)
     if group.leader is not None:
         yield from leading(stage)
-    yield c.Tick(clock=stage.state.clock + 2_500)
+    yield facts.Tick(clock=stage.state.clock + 2_500)
 
 
-def memory_only(process: Process) -> c.Command:
+def memory_only(process: Process) -> Command:
     """What the manager of a TE would report next."""
     of: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         return ended(of, planned=True)
     if process.state is ProcessState.REQUESTED:
-        return c.ProcessStarted(**of)
+        return facts.ProcessStarted(**of)
     if process.state is ProcessState.STARTED:
-        return c.ProcessConfigured(pid=1, **of)
+        return facts.ProcessConfigured(pid=1, **of)
     if process.state is ProcessState.CONFIGURED:
-        return c.ProcessTracked(pid=1, **of)
-    return c.MemorySynced(synced=process.engine_state is not EngineState.RUNNING, **of)
+        return facts.ProcessTracked(pid=1, **of)
+    return facts.MemorySynced(synced=process.engine_state is not EngineState.RUNNING, **of)
 
 
-def leading(stage: Stage) -> Iterator[c.Command]:
+def leading(stage: Stage) -> Iterator[Command]:
     """What the manager of the leader would report next."""
     group, quote = stage.group, stage.quote()
     start_id = group.leader_process or 0
-    yield c.OpenTerm(start_id=start_id, **quote)
-    yield c.LeaderServing(start_id=start_id, epoch=group.term + 100, history=HISTORY, **quote)
+    yield facts.OpenTerm(start_id=start_id, **quote)
+    yield facts.LeaderServing(start_id=start_id, epoch=group.term + 100, history=HISTORY, **quote)
     for archive_id in stage.others(group.leader or 0):
-        yield c.JoinAnnounced(archive_id=archive_id, **quote)
+        yield facts.JoinAnnounced(archive_id=archive_id, **quote)
     for joining in group.joining:
         more: dict[str, Any] = {"archive_id": joining.archive_id, **quote}
-        yield c.JoinMarked(sequence=2, nonce="n", **more)
+        yield facts.JoinMarked(sequence=2, nonce="n", **more)
         if joining.stage is JoinStage.MARKED:
-            yield c.JoinDurable(term=group.term, sequence=2, nonce="n", **stage.of(joining.archive_id))
-        yield c.JoinCompleted(**more)
+            yield facts.JoinDurable(term=group.term, sequence=2, nonce="n", **stage.of(joining.archive_id))
+        yield facts.JoinCompleted(**more)
     if isinstance(group.phase, HandingOver):
-        yield c.HandoverDone(start_id=group.phase.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
-        yield c.HandoverFailed(**quote)
+        yield facts.HandoverDone(start_id=group.phase.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
+        yield facts.HandoverFailed(**quote)
         if stage.state.process_on(group.phase.to_archive):
             target: dict[str, Any] = {**quote, **stage.of(group.phase.to_archive), "reason": "it stands still"}
-            yield c.HandoverWithdrawn(**target)
+            yield facts.HandoverWithdrawn(**target)
     if group.switchover:
-        yield c.HandoverDeclined(reason="its leader is busy", **quote)
-    yield c.CleanStopReached(reached=group.in_sync, **quote)
+        yield facts.HandoverDeclined(reason="its leader is busy", **quote)
+    yield facts.CleanStopReached(reached=group.in_sync, **quote)
 
 
-def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
+def anything(stage: Stage, pick: Pick) -> Iterator[Command]:
     """What people do, and what goes wrong."""
     server = f"s{1 + pick(len(stage.state.servers))}"
     known = stage.state.servers[server]
-    yield c.ServerLost(server_id=server, uid=known.uid)
-    again = {name: value for name, value in vars(known).items() if name in c.ServerJoined.__dataclass_fields__}
-    yield c.ServerJoined(**again)
-    yield c.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
-    yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
-    yield c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server)
-    yield c.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
-    yield c.RestartDatabase(name=DATABASE, rolling=pick(3) > 0, force=pick(2) == 0)
-    yield c.StopRestart(name=DATABASE)
-    yield c.DrainServer(server_id=server, kill=pick(3) == 0, force=pick(2) == 0)
+    yield facts.ServerLost(server_id=server, uid=known.uid)
+    again = {name: value for name, value in vars(known).items() if name in facts.ServerJoined.__dataclass_fields__}
+    yield facts.ServerJoined(**again)
+    yield facts.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
+    yield orders.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
+    yield orders.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server)
+    yield orders.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
+    yield orders.RestartDatabase(name=DATABASE, rolling=pick(3) > 0, force=pick(2) == 0)
+    yield orders.StopRestart(name=DATABASE)
+    yield orders.DrainServer(server_id=server, kill=pick(3) == 0, force=pick(2) == 0)
     archive_id = pick(len(stage.state.archives)) if stage.state.archives else 0
-    yield c.DeleteArchive(archive_id=archive_id)
-    yield c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id=server),))
-    yield c.EnforceLeader(database=DATABASE, group=GROUP[1], archive_id=archive_id, allow_data_loss=True, reason="walk")
+    yield orders.DeleteArchive(archive_id=archive_id)
+    yield orders.CreateArchives(database=DATABASE, archives=(orders.NewArchive(server_id=server),))
+    yield orders.EnforceLeader(database=DATABASE, group=GROUP[1], archive_id=archive_id, allow_data_loss=True, reason="walk")
     if stage.state.process_on(archive_id):
         yield from about(stage, archive_id, pick)
     if stage.group.leader is not None:
         quote = stage.quote()
-        yield c.HandoverBegun(to_archive=archive_id, immediate=pick(2) == 0, **quote)
-        yield c.InSyncShrunk(archive_id=archive_id, reason="silent", **quote)
-        yield c.JoinAborted(archive_id=archive_id, **quote)
+        yield facts.HandoverBegun(to_archive=archive_id, immediate=pick(2) == 0, **quote)
+        yield facts.InSyncShrunk(archive_id=archive_id, reason="silent", **quote)
+        yield facts.JoinAborted(archive_id=archive_id, **quote)
 
 
-def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
+def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[Command]:
     """What may happen to one process."""
     of, term = stage.of(archive_id), stage.group.term
-    yield c.ShutdownProcess(start_id=of["start_id"], force=True)
-    yield c.ShutdownProcess(start_id=of["start_id"], kill=True)
+    yield orders.ShutdownProcess(start_id=of["start_id"], force=True)
+    yield orders.ShutdownProcess(start_id=of["start_id"], kill=True)
     yield ended(of, planned=False, reaped=pick(2) == 0)
-    yield c.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
-    yield c.LeaderSteppedDown(**of)
-    yield c.EngineSilent(silent=pick(2) == 0, **of)
-    yield c.WritesRefused(why=("", "OOM")[pick(2)], **of)
-    yield c.LoadingProgressed(percent=50, **of)
-    yield c.LeaderProgressed(term=term, count=stage.process(archive_id).progress + 1, **of)
+    yield facts.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
+    yield facts.LeaderSteppedDown(**of)
+    yield facts.EngineSilent(silent=pick(2) == 0, **of)
+    yield facts.WritesRefused(why=("", "OOM")[pick(2)], **of)
+    yield facts.LoadingProgressed(percent=50, **of)
+    yield facts.LeaderProgressed(term=term, count=stage.process(archive_id).progress + 1, **of)
 
 
 def position(term: int) -> PositionReport:
     return PositionReport(term, 1, "n", offset=10, history=HISTORY)
 
 
-def ended(of: dict[str, Any], planned: bool, reaped: bool = True) -> c.ProcessExited:
-    return c.ProcessExited(cause="ended", detail="ended", exit_code=1, planned=planned, reaped=reaped, **of)
+def ended(of: dict[str, Any], planned: bool, reaped: bool = True) -> facts.ProcessExited:
+    return facts.ProcessExited(cause="ended", detail="ended", exit_code=1, planned=planned, reaped=reaped, **of)
 
 
 # What is seen --------------------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from dkv import confirm
-from dkv.domain import commands as c
-from dkv.domain import decide
+from dkv.domain import decide, facts
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import JoinStage
@@ -207,7 +206,7 @@ async def the_follower_takes_the_leader_out(domain: SafetyDomain) -> tuple[str, 
     await domain.break_link(B, A)
     term = domain.group.term
     decision = await domain.world.order(
-        c.InSyncShrunk(
+        facts.InSyncShrunk(
             server_id=B, database=DATABASE, group="g1", term=term, archive_id=0, reason="the follower heard nothing from it"
         )
     )
@@ -224,12 +223,12 @@ def test_m1_only_the_leaders_manager_shrinks_the_in_sync_set() -> None:
 
 
 def test_m1_anybody_who_may_would_make_a_confirmed_write_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shrunk(draft: Draft, command: c.InSyncShrunk) -> None:
+    def shrunk(draft: Draft, command: facts.InSyncShrunk) -> None:
         group = draft.groups[(command.database, command.group)]
         left = tuple(a for a in group.in_sync if a != command.archive_id)
         draft.put_group(group, in_sync=left, required=tuple(a for a in left if a != group.last_leader and a != 1))
 
-    monkeypatch.setitem(decide.RULES, c.InSyncShrunk, shrunk)
+    monkeypatch.setitem(decide.RULES, facts.InSyncShrunk, shrunk)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
     monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
     assert SafetyDomain.play(2, the_follower_takes_the_leader_out) == ("accepted", CONFIRMED_AND_LOST)
@@ -281,7 +280,7 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
 
     async def believed(self: perform.Performer, step: Any) -> None:
         await self._submit(
-            c.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._header)
+            facts.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._header)
         )
 
     monkeypatch.setattr(follower_steps, "_attach_steps", hasty)
@@ -302,7 +301,7 @@ def grown_when_required(join: Any) -> Any:
         if joining is None or joining.stage is JoinStage.ANNOUNCED:
             yield from join(inputs, group, engine, archive, joining)
         elif joining.stage is JoinStage.REQUIRED:
-            fact = c.JoinCompleted(archive_id=archive.archive_id, **inputs.group_header(group))
+            fact = facts.JoinCompleted(archive_id=archive.archive_id, **inputs.group_header(group))
             yield SubmitFact(f"copy {archive.archive_id}", fact)
 
     return steps
@@ -333,14 +332,14 @@ def test_m4_what_is_required_grows_before_the_in_sync_set() -> None:
 def test_m4_requiring_it_only_afterwards_would_confirm_and_lose_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     durable = groups.join_durable
 
-    def silently(draft: Draft, command: c.JoinDurable) -> Refused | None:
+    def silently(draft: Draft, command: facts.JoinDurable) -> Refused | None:
         before = {key: group.required for key, group in draft.groups.items()}
         refused = durable(draft, command)
         for key, required in before.items():
             draft.put_group(draft.groups[key], required=required)
         return refused
 
-    monkeypatch.setitem(decide.RULES, c.JoinDurable, silently)
+    monkeypatch.setitem(decide.RULES, facts.JoinDurable, silently)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
     monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
     assert SafetyDomain.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == CONFIRMED_AND_LOST

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dkv.domain import commands as c
-from dkv.domain.commands import Switchover
+from dkv.domain import orders
+from dkv.domain.orders import Switchover
 from dkv.domain.phases import Open
 from dkv.engine.contract import EngineRefused, Position
 from dkv.machine import follower_steps, handover, perform, shutdown_steps
@@ -155,7 +155,7 @@ async def the_leader_is_stopped_while_the_other_copy_is_filled(domain: SafetyDom
     await filled_anew(domain)
     process = domain.world.state.process_on(0)
     assert process is not None
-    await domain.world.order(c.ShutdownProcess(actor="operator", start_id=process.start_id))
+    await domain.world.order(orders.ShutdownProcess(actor="operator", start_id=process.start_id))
     await domain.until(lambda: not domain.runs(A))
     domain.mend(A, B, lost=False)
     led = await domain.comes_true(lambda: domain.leader == B, TRIED)
@@ -170,7 +170,7 @@ async def the_leader_is_stopped_just_after_the_other_copys_engine_died(domain: S
     assert (await domain.plainly(A).write("before-19", count=0)).acknowledged
     process = domain.world.state.process_on(0)
     assert process is not None
-    await domain.world.order(c.ShutdownProcess(actor="operator", start_id=process.start_id, force=True))
+    await domain.world.order(orders.ShutdownProcess(actor="operator", start_id=process.start_id, force=True))
     await domain.until(lambda: not domain.runs(A))
     led = await domain.comes_true(lambda: domain.leader == B, TRIED)
     await domain.world.start_all()

@@ -407,9 +407,10 @@ for _plant in TAILS:
 
 
 def _replace_rule(command: str, rule: Any) -> None:
-    from dkv.domain import commands, decide
+    from dkv.domain import decide
 
-    decide.RULES[getattr(commands, command)] = rule
+    [kind] = [kind for kind in decide.RULES if kind.__name__ == command]
+    decide.RULES[kind] = rule
 
 
 def listed() -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dkv.control.submit import Submitter
-from dkv.domain.commands import RequestHotCopy, StartProcess
 from dkv.domain.decision import Event
 from dkv.domain.hotcopy import CopyStage
 from dkv.domain.model import ProcessRole, State
+from dkv.domain.orders import RequestHotCopy, StartProcess
 from dkv.machine.observation import directory_of
 from dkv.sim import clients, scenario
 from dkv.sim.checks.metadata import MetadataChecks

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from dkv.control.liveness import LONGEST_STEP, RENEW_EVERY, SERVER_TTL, TICK_EVERY, Liveness
 from dkv.control.submit import RequestKey, Submitter
-from dkv.domain.commands import Command, ServerJoined, Tick
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import ServerJoined, Tick
 from dkv.domain.model import Process, ProcessRole, ProcessState, State
 from dkv.sim.loop import SimLoop
 from dkv.store.contract import Unavailable

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from dkv.domain.commands import Switchover
+from dkv.domain.orders import Switchover
 from dkv.domain.phases import Open
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import DATABASE, Shape, World

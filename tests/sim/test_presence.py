@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dkv.control.liveness import RENEW_EVERY, SERVER_TTL, Liveness
 from dkv.control.submit import Submitter, View
-from dkv.domain.commands import ServerJoined
+from dkv.domain.facts import ServerJoined
 from dkv.sim.loop import SimLoop
 from dkv.store.contract import Lease, Snapshot, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore

@@ -7,8 +7,9 @@ from functools import partial
 
 import pytest
 
-from dkv.domain.commands import HandoverBegun, Switchover
 from dkv.domain.decision import Accepted
+from dkv.domain.facts import HandoverBegun
+from dkv.domain.orders import Switchover
 from dkv.domain.phases import Open
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.net import CLIENTS

@@ -24,8 +24,8 @@ from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority, JoinToken
-from dkv.domain.commands import AdmitServer, CreateJoinToken, DeleteJoinToken, RotateAuthority
 from dkv.domain.model import State
+from dkv.domain.orders import AdmitServer, CreateJoinToken, DeleteJoinToken, RotateAuthority
 from dkv.domain.refusals import no_authority, no_engine_authority
 from dkv.wire import schemas
 

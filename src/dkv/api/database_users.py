@@ -14,9 +14,9 @@ from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.control.submit import RequestKey
 from dkv.domain.access import DatabaseUser
-from dkv.domain.commands import (
+from dkv.domain.command import Command
+from dkv.domain.orders import (
     AddUserPassword,
-    Command,
     CreateDatabaseUser,
     DeleteDatabaseUser,
     DropUserPassword,

@@ -8,10 +8,10 @@ from dkv.api.dependencies import Key, accepted, database_of, instance_of, repeat
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.api.waiting import MANAGER_WITHIN, until
-from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.domain.model import State
+from dkv.domain.orders import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.wire import schemas
 from dkv.wire.hotcopy import hot_copy_view
 

@@ -9,7 +9,7 @@ from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Key, accepted, database_of
 from dkv.api.routing import Router
-from dkv.domain.commands import RebalanceLeaders, RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
+from dkv.domain.orders import RebalanceLeaders, RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
 from dkv.wire import schemas
 
 router = Router(prefix="/admin/v1/stores/{name}", tags=["maintenance"])

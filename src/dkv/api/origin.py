@@ -13,7 +13,7 @@ from starlette.types import Scope
 from dkv.access.principals import Caller
 from dkv.control.submit import RequestKey, View
 from dkv.domain.access import Grants
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.peer import PEER, Peer
 from dkv.store.contract import Snapshot

@@ -15,8 +15,8 @@ from dkv.api.origin import CALLER
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import losses
-from dkv.domain.commands import EnforceLeader
 from dkv.domain.model import State
+from dkv.domain.orders import EnforceLeader
 from dkv.domain.refusals import nearest, unknown_archive
 from dkv.hints import action
 from dkv.wire import schemas, views

@@ -15,9 +15,9 @@ from dkv.api.topology import add_command, check_directories, check_sockets, crea
 from dkv.api.waiting import MANAGER_WITHIN, until
 from dkv.control.submit import RequestKey, View
 from dkv.domain import status
-from dkv.domain.commands import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, ProcessRole, State
+from dkv.domain.orders import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
 from dkv.wire import schemas, views
 
 router = Router(prefix="/admin/v1/stores", tags=["stores"])

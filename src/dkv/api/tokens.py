@@ -17,8 +17,8 @@ from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.domain.access import Token
 from dkv.domain.admission import TOKEN_LIVES
-from dkv.domain.commands import CreateToken, DeleteToken
 from dkv.domain.model import Server
+from dkv.domain.orders import CreateToken, DeleteToken
 from dkv.wire import schemas
 
 router = Router(prefix="/admin/v1/tokens", tags=["access"])

@@ -12,8 +12,8 @@ from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
 from dkv.api.context import ManagerContext
 from dkv.api.dependencies import find_instance
 from dkv.api.problems import refuse
-from dkv.domain.commands import CreateArchives, CreateDatabase, NewArchive, NewGroup
 from dkv.domain.model import Archive, Endpoint, State
+from dkv.domain.orders import CreateArchives, CreateDatabase, NewArchive, NewGroup
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
 from dkv.domain.rules.texts import is_printable

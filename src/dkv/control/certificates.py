@@ -19,7 +19,7 @@ from dkv.access.domain_key import DomainKey, KeyFiles
 from dkv.control.submit import Submitter
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority
-from dkv.domain.commands import AuthorityFounded, CertificateKept
+from dkv.domain.facts import AuthorityFounded, CertificateKept
 from dkv.domain.model import State
 from dkv.errors import HintedError
 from dkv.store.contract import StoreError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dkv.control.submit import RequestKey, View
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State

@@ -17,7 +17,7 @@ from dkv.access.domain_key import DomainKey, KeyFiles
 from dkv.control.certificates import CertificateError, authority_label
 from dkv.control.submit import Submitter
 from dkv.domain.access import MANAGERS, Authority
-from dkv.domain.commands import AuthorityFounded
+from dkv.domain.facts import AuthorityFounded
 from dkv.domain.model import State
 
 Sign = Callable[[KeyPair, Owner, Reachable, int], KeyPair]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from dkv.control.submit import Submitter
-from dkv.domain.commands import ServerJoined, ServerLost, Tick
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import ServerJoined, ServerLost, Tick
 from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
 from dkv.store.contract import Lease, Store, StoreError

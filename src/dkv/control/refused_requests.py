@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from dkv.control.submit import Submitter
-from dkv.domain.commands import RequestsRefused
+from dkv.domain.facts import RequestsRefused
 from dkv.store.contract import StoreError
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dkv.control.access import Access
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import State

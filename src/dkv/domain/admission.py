@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Collection, Iterable, Mapping
 
 from dkv.domain.access import Joined, JoinToken, Role
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import nearest, no

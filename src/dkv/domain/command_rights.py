@@ -4,43 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dkv.domain import commands as c
-from dkv.domain.commands import FACTS, Command
+from dkv.domain import orders
+from dkv.domain.command import Command
+from dkv.domain.facts import FACTS
 from dkv.domain.rights import Right
 
 _ORDERS: Mapping[type[Command], Right] = {
-    c.CreateDatabase: Right.OPERATE,
-    c.DeleteDatabase: Right.OPERATE,
-    c.ShutdownDatabase: Right.OPERATE,
-    c.CreateArchives: Right.OPERATE,
-    c.DeleteArchive: Right.OPERATE,
-    c.StartProcess: Right.OPERATE,
-    c.ShutdownProcess: Right.OPERATE,
-    c.EnforceLeader: Right.OPERATE,
-    c.PutRecord: Right.OPERATE,
-    c.CreateToken: Right.USERS,
-    c.DeleteToken: Right.USERS,
-    c.CreateDatabaseUser: Right.USERS,
-    c.AddUserPassword: Right.USERS,
-    c.DropUserPassword: Right.USERS,
-    c.DeleteDatabaseUser: Right.USERS,
-    c.SetDatabaseAccess: Right.USERS,
-    c.RotateSecret: Right.AUTHORITY,
-    c.CreateJoinToken: Right.AUTHORITY,
-    c.DeleteJoinToken: Right.AUTHORITY,
-    c.AdmitServer: Right.OPEN,  # the join token in it is judged by its rule
-    c.RotateAuthority: Right.AUTHORITY,
-    c.RemoveServer: Right.OPERATE,
-    c.RemoveServerState: Right.OPERATE,
-    c.BringBackArchive: Right.OPERATE,
-    c.SetDatabaseOptions: Right.OPERATE,
-    c.Switchover: Right.OPERATE,
-    c.RebalanceLeaders: Right.OPERATE,
-    c.RestartDatabase: Right.OPERATE,
-    c.StopRestart: Right.OPERATE,
-    c.DrainServer: Right.OPERATE,
-    c.RequestHotCopy: Right.OPERATE,
-    c.CancelHotCopy: Right.OPERATE,
+    orders.CreateDatabase: Right.OPERATE,
+    orders.DeleteDatabase: Right.OPERATE,
+    orders.ShutdownDatabase: Right.OPERATE,
+    orders.CreateArchives: Right.OPERATE,
+    orders.DeleteArchive: Right.OPERATE,
+    orders.StartProcess: Right.OPERATE,
+    orders.ShutdownProcess: Right.OPERATE,
+    orders.EnforceLeader: Right.OPERATE,
+    orders.PutRecord: Right.OPERATE,
+    orders.CreateToken: Right.USERS,
+    orders.DeleteToken: Right.USERS,
+    orders.CreateDatabaseUser: Right.USERS,
+    orders.AddUserPassword: Right.USERS,
+    orders.DropUserPassword: Right.USERS,
+    orders.DeleteDatabaseUser: Right.USERS,
+    orders.SetDatabaseAccess: Right.USERS,
+    orders.RotateSecret: Right.AUTHORITY,
+    orders.CreateJoinToken: Right.AUTHORITY,
+    orders.DeleteJoinToken: Right.AUTHORITY,
+    orders.AdmitServer: Right.OPEN,  # the join token in it is judged by its rule
+    orders.RotateAuthority: Right.AUTHORITY,
+    orders.RemoveServer: Right.OPERATE,
+    orders.RemoveServerState: Right.OPERATE,
+    orders.BringBackArchive: Right.OPERATE,
+    orders.SetDatabaseOptions: Right.OPERATE,
+    orders.Switchover: Right.OPERATE,
+    orders.RebalanceLeaders: Right.OPERATE,
+    orders.RestartDatabase: Right.OPERATE,
+    orders.StopRestart: Right.OPERATE,
+    orders.DrainServer: Right.OPERATE,
+    orders.RequestHotCopy: Right.OPERATE,
+    orders.CancelHotCopy: Right.OPERATE,
 }
 
 RIGHTS: Mapping[type[Command], Right] = {**dict.fromkeys(FACTS, Right.SERVER), **_ORDERS}
@@ -52,6 +53,6 @@ RECORD_RIGHTS: Mapping[str, Right] = {"certificate": Right.AUTHORITY, "role": Ri
 
 def right_of(command: Command) -> Right:
     """What a principal needs to have a command carried out."""
-    if isinstance(command, c.PutRecord) and command.kind in RECORD_RIGHTS:
+    if isinstance(command, orders.PutRecord) and command.kind in RECORD_RIGHTS:
         return RECORD_RIGHTS[command.kind]
     return RIGHTS[type(command)]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from dkv.domain import event_causality
 from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decision import Event, InvariantError
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to

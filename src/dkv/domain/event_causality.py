@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dkv.domain.commands import ORDERS, Command, OpenTerm, Tick
+from dkv.domain.command import Command
 from dkv.domain.decision import Event
+from dkv.domain.facts import OpenTerm, Tick
 from dkv.domain.model import ArchiveState, Process, ProcessState, Reader, State
+from dkv.domain.orders import ORDERS
 
 JUST: dict[str, tuple[str, ...]] = {
     "archive.exited": ("process.exited",),

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkv.domain import database_restart
-from dkv.domain.commands import CancelHotCopy, Command, StopRestart
+from dkv.domain.command import Command
 from dkv.domain.elections import electing_elsewhere
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.model import Database, Group, State
+from dkv.domain.orders import CancelHotCopy, StopRestart
 from dkv.domain.phases import HandingOver, Leadership
 from dkv.hints import Hint, hint
 

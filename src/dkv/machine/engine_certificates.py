@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from dkv.domain.access import Authority
 from dkv.domain.authority import trust_of
-from dkv.domain.commands import CertificateSeen
+from dkv.domain.facts import CertificateSeen
 from dkv.domain.model import Process, ProcessState
 from dkv.engine.contract import EngineSeen, TlsSeen
 from dkv.machine.observation import PlanInput

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
+from dkv.domain.facts import LeaderSilence, LeaderSteppedDown
 from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.domain.phases import HandingOver, Open
 from dkv.engine.contract import Cause, EngineSeen, Position

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from dkv.control.submit import View
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.machine.steps import Step
 

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import (
-    HandoverBegun,
-    HandoverDeclined,
-    HandoverDone,
-    HandoverFailed,
-    HandoverWithdrawn,
-    LeaderSteppedDown,
-)
 from dkv.domain.elections import LASTS, electing_elsewhere, lack_of_votes
+from dkv.domain.facts import HandoverBegun, HandoverDeclined, HandoverDone, HandoverFailed, HandoverWithdrawn, LeaderSteppedDown
 from dkv.domain.model import EngineState, Group, ProcessState, State
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain.commands import (
+from dkv.domain.facts import (
     CopyBroke,
     CopyPrepared,
     CopyProgressed,

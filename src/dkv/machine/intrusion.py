@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from dkv.domain.commands import SlotsLost, SlotsOwned
+from dkv.domain.facts import SlotsLost, SlotsOwned
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.observation import PlanInput

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import (
+from dkv.domain.constants import SERVER_TTL
+from dkv.domain.facts import (
     CleanStopReached,
     InSyncShrunk,
     JoinAborted,
@@ -13,7 +14,6 @@ from dkv.domain.commands import (
     LeaderSteppedDown,
     OpenTerm,
 )
-from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import ARCHIVES_IN, Archive, Group, JoinStage, ProcessState, State
 from dkv.domain.phases import HandingOver, Joining
 from dkv.domain.table import items_of

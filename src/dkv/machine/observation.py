@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypedDict
 
-from dkv.domain.commands import ServerJoined
 from dkv.domain.constants import SERVER_TTL
+from dkv.domain.facts import ServerJoined
 from dkv.domain.model import SERVERS_AT, Archive, Group, ProcessState, State
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.domain.table import keys_of

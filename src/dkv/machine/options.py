@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 from dkv.database_options import FSYNC
-from dkv.domain.commands import OptionsSeen
+from dkv.domain.facts import OptionsSeen
 from dkv.domain.model import Process, ProcessState
 from dkv.engine.contract import EngineSeen
 from dkv.machine.observation import PlanInput

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from dkv.domain.commands import (
+from dkv.domain.command import Command
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.facts import (
     ArchiveRetired,
-    Command,
     DeletionsKept,
     JoinDurable,
     JoinMarked,
@@ -23,7 +24,6 @@ from dkv.domain.commands import (
     ProcessStarted,
     TailSetAside,
 )
-from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import PositionReport
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, EngineSpec, ExitSeen, Position, TlsFiles
 from dkv.machine import steps

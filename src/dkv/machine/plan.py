@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.facts import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
 from dkv.domain.held_back import LACKS, rest_of
 from dkv.domain.model import Archive, ArchiveState, Group, Process, ProcessRole, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen

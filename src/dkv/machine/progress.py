@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from dkv.domain.commands import LeaderProgressed
+from dkv.domain.facts import LeaderProgressed
 from dkv.domain.model import Group, Process, ProcessState
 from dkv.engine.contract import EngineSeen
 from dkv.machine.conditions import is_awaited

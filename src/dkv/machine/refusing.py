@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import WritesRefused
+from dkv.domain.facts import WritesRefused
 from dkv.domain.model import Process, State
 from dkv.domain.states import STOPPING
 from dkv.domain.writes_refused import WRITE_REFUSALS, leading

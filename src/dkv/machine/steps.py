@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 from dkv.engine.contract import (
     Cause,
     CopyLabel,

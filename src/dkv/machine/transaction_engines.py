@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.facts import MemorySynced, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen, TeSeen

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dkv.domain.commands import UsersSeen
 from dkv.domain.database_users import users_digest
+from dkv.domain.facts import UsersSeen
 from dkv.domain.model import Process, ProcessState
 from dkv.engine.contract import EngineSeen, EngineUsers, Secrets
 from dkv.machine.observation import PlanInput

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dkv.domain.commands import (
+from dkv.domain.command import Command
+from dkv.domain.decision import Accepted
+from dkv.domain.hotcopy import ENDS
+from dkv.domain.model import Group, Process, ProcessRole
+from dkv.domain.orders import (
     CancelHotCopy,
-    Command,
     CreateArchives,
     DeleteArchive,
     EnforceLeader,
@@ -19,9 +22,6 @@ from dkv.domain.commands import (
     StartProcess,
     Switchover,
 )
-from dkv.domain.decision import Accepted
-from dkv.domain.hotcopy import ENDS
-from dkv.domain.model import Group, Process, ProcessRole
 from dkv.sim.faults.kinds import Fault, Source
 
 MOST_TES = 2

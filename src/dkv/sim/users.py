@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import (
+from dkv.domain.command import Command
+from dkv.domain.decision import Accepted
+from dkv.domain.orders import (
     AddUserPassword,
-    Command,
     CreateDatabaseUser,
     DeleteDatabaseUser,
     DropUserPassword,
     RotateSecret,
     SetDatabaseAccess,
 )
-from dkv.domain.decision import Accepted
 from dkv.engine.contract import EngineUser
 from dkv.sim.faults.kinds import Fault, Source
 

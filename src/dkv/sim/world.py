@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dkv.control.submit import ANSWERS, RequestKey, Submitter, View, view_of
-from dkv.domain.commands import Command, CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
+from dkv.domain.command import Command
 from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
+from dkv.domain.orders import CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
 from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
-from dkv.domain.commands import Command
+from dkv.domain.command import Command
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from dkv.address import endpoint_text
 from dkv.domain import losses, status
-from dkv.domain.commands import ORDERS, Command
+from dkv.domain.command import Command
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
@@ -30,6 +30,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.operations import operations
 from dkv.domain.options import fsync_in_force
+from dkv.domain.orders import ORDERS
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import CATALOGUE, Entry
 from dkv.hints import Hint

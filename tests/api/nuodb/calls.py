@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.facts import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import PositionReport
 from tests.api.world import World
 

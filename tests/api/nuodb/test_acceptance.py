@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dkv.api.description import describe
-from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Refused
+from dkv.domain.facts import ServerJoined
 from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
 from tests.api.world import World, scenario
 

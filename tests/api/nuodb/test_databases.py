@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import CleanStopReached
+from dkv.domain.facts import CleanStopReached
 from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
 from tests.api.world import World, scenario
 

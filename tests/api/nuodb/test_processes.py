@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dkv.domain.commands import CleanStopReached, LoadingProgressed, ProcessConfigured, ProcessStarted, ServerLost, Tick
+from dkv.domain.facts import CleanStopReached, LoadingProgressed, ProcessConfigured, ProcessStarted, ServerLost, Tick
 from dkv.domain.model import PositionReport
 from tests.api.nuodb.calls import archive, ask, comes_up, database, ends, listed, refused, running, start
 from tests.api.world import World, scenario

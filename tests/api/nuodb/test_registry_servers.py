@@ -15,7 +15,7 @@ import pytest
 from dkv.api.context import LogFile
 from dkv.api.nuodb import decommission
 from dkv.constants import OPEN_TO_ALL
-from dkv.domain.commands import ServerJoined, ServerLost
+from dkv.domain.facts import ServerJoined, ServerLost
 from tests.api.nuodb.test_frame import error_of
 from tests.api.nuodb.test_registry import done, refused
 from tests.api.world import HOSTS, World, orders, scenario

@@ -18,8 +18,8 @@ from dkv.api.problems import Refusal
 from dkv.api.routing import Router
 from dkv.api.topology import check_directories
 from dkv.api.waiting import MANAGER_WITHIN, until
-from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.model import State
+from dkv.domain.orders import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.refusals import unknown_archive
 
 router = Router(prefix="/archives")

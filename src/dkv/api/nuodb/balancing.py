@@ -16,8 +16,8 @@ from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 
 POLICY, CONFIG = "load_balancer", "load_balancer_config"
 GLOBAL = "global"  # the key of what the whole domain chooses by; a database's is `database/<name>`

@@ -14,8 +14,8 @@ from dkv.api.nuodb.registry_bodies import CertificateBody
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 
 KIND = "certificate"
 

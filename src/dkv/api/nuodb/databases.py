@@ -18,9 +18,9 @@ from dkv.api.nuodb.pagination import LISTED, any_parameters, page
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import startplan
-from dkv.domain.commands import CreateDatabase, DeleteDatabase, PutRecord, SetDatabaseOptions, ShutdownDatabase
 from dkv.domain.decision import Refused
 from dkv.domain.model import DatabaseState, EngineState, Process, ProcessRole, ProcessState, State
+from dkv.domain.orders import CreateDatabase, DeleteDatabase, PutRecord, SetDatabaseOptions, ShutdownDatabase
 from dkv.domain.records import regions, value_of
 from dkv.domain.refusals import nearest
 

@@ -23,9 +23,9 @@ from dkv.api.nuodb import schemas
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.api.waiting import until
-from dkv.domain.commands import DrainServer, RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
 from dkv.domain.model import Server, State
+from dkv.domain.orders import DrainServer, RemoveServer, RemoveServerState
 from dkv.domain.refusals import unknown_server
 from dkv.store.contract import StoreError
 

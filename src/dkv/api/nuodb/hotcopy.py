@@ -15,10 +15,10 @@ from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.api.waiting import until
 from dkv.control.submit import RequestKey
-from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import State
+from dkv.domain.orders import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.wire.hotcopy import STATUS
 
 router = Router(prefix="/databases")

@@ -10,7 +10,7 @@ from dkv.api.nuodb.registry_bodies import ValueBody
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
+from dkv.domain.orders import PutRecord
 
 KIND = "kvstore"
 

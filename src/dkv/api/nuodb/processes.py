@@ -17,9 +17,9 @@ from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.api.waiting import until
-from dkv.domain.commands import ShutdownProcess, StartProcess
 from dkv.domain.decision import Refused
 from dkv.domain.model import ProcessRole
+from dkv.domain.orders import ShutdownProcess, StartProcess
 from dkv.domain.refusals import unknown_process
 
 router = Router(prefix="/processes")

@@ -12,9 +12,9 @@ from dkv.api.dependencies import accepted, repeated
 from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import RequestKey
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 
 ATTEMPTS = 50
 

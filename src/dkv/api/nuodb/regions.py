@@ -20,8 +20,8 @@ from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.control.submit import RequestKey
 from dkv.domain import records
-from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 from dkv.domain.refusals import nearest, unknown_server
 
 router = Router()

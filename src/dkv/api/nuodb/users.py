@@ -33,8 +33,8 @@ from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import records
 from dkv.domain.admission import reserved_role, unfit_user_name
-from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
+from dkv.domain.orders import PutRecord
 
 router = Router(prefix="/policies")
 

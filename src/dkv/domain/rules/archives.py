@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.actions import stop_instance
-from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import ArchiveRetired
 from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
+from dkv.domain.orders import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 from dkv.domain.table import items_of
 from dkv.domain.transport import misfit

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority, RotationPhase
 from dkv.domain.authority import subject_of
-from dkv.domain.commands import AuthorityFounded, CertificateKept, CertificateSeen, RotateAuthority
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import AuthorityFounded, CertificateKept, CertificateSeen
 from dkv.domain.model import CertificateShown, evolve
+from dkv.domain.orders import RotateAuthority
 from dkv.domain.refusals import no, no_authority, stale_fact, unknown_server
 from dkv.domain.rules.processes import owned
 

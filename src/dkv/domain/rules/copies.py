@@ -10,25 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dkv.domain.commands import (
-    CancelHotCopy,
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.facts import (
     CopyBroke,
     CopyPrepared,
     CopyProgressed,
-    CopyTarget,
     CopyWritten,
     CutDropped,
     CutNoted,
     ManagerFact,
-    RequestHotCopy,
     WritesPaused,
     WritesResumed,
 )
-from dkv.domain.decision import Refused
-from dkv.domain.draft import Draft
 from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
 from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import Archive, Database, DatabaseState, Group, Server
+from dkv.domain.orders import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.phases import Open
 from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import bad_path

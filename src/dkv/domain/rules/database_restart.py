@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import RestartDatabase, ShutdownDatabase, StopRestart
 from dkv.domain.database_restart import Done, HandOver, Replace, next_step, outdated
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Database, DatabaseRestart, DatabaseState, EngineState, Group, Process
+from dkv.domain.orders import RestartDatabase, ShutdownDatabase, StopRestart
 from dkv.domain.refusals import living_database, no
 from dkv.domain.rules.databases import settle_database, shutdown_database
 from dkv.domain.rules.process_lifecycle import open_incarnation, request_again

@@ -6,18 +6,12 @@ The domain never sees a password: it keeps the SHA-256 that an engine compares w
 from __future__ import annotations
 
 from dkv.domain.access import DatabaseUser
-from dkv.domain.commands import (
-    AddUserPassword,
-    CreateDatabaseUser,
-    DeleteDatabaseUser,
-    DropUserPassword,
-    SetDatabaseAccess,
-    UsersSeen,
-)
 from dkv.domain.database_users import ALTERED, MOST_USERS, unfit_user
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import UsersSeen
 from dkv.domain.model import Database, evolve
+from dkv.domain.orders import AddUserPassword, CreateDatabaseUser, DeleteDatabaseUser, DropUserPassword, SetDatabaseAccess
 from dkv.domain.refusals import living_database, nearest, no, stale_fact
 from dkv.domain.rules.processes import owned
 from dkv.hints import action

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from dkv.constants import SLOTS
 from dkv.domain.access import DatabaseUser
-from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
 from dkv.domain.database_users import unfit_user
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
@@ -30,6 +29,7 @@ from dkv.domain.model import (
     Server,
 )
 from dkv.domain.options import applied, bad_values, merged, too_many_in_sync
+from dkv.domain.orders import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
 from dkv.domain.refusals import living_database, no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end

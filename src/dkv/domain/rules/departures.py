@@ -7,10 +7,10 @@ proof it would need anyway (docs/reference/safety.md#assignment), and an archive
 from __future__ import annotations
 
 from dkv.domain.access import MANAGERS, Departed
-from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Server
+from dkv.domain.orders import RemoveServer, RemoveServerState
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove

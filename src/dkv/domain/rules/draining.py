@@ -6,10 +6,10 @@ so that is checked here, and all of it or nothing leaves.
 
 from __future__ import annotations
 
-from dkv.domain.commands import DrainServer, ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Process, ProcessRole
+from dkv.domain.orders import DrainServer, ShutdownProcess
 from dkv.domain.refusals import living_database, no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
 from dkv.hints import action

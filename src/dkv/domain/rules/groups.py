@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import (
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.elections import electing_elsewhere, lack_of_votes
+from dkv.domain.facts import (
     CleanStopReached,
     HandoverBegun,
     HandoverDeclined,
@@ -27,9 +30,6 @@ from dkv.domain.commands import (
     LeaderSteppedDown,
     OpenTerm,
 )
-from dkv.domain.decision import Refused
-from dkv.domain.draft import Draft
-from dkv.domain.elections import electing_elsewhere, lack_of_votes
 from dkv.domain.model import EngineState, Group, JoinStage, Process, ProcessState
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open
 from dkv.domain.refusals import no, stale_fact

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import EngineSilent, WritesRefused
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import EngineSilent, WritesRefused
 from dkv.domain.model import Group
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.processes import owned

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import LackEnded
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import LackEnded
 from dkv.domain.held_back import LACKS, rest_of
 from dkv.domain.model import Process
 from dkv.domain.refusals import stale_fact

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import DeletionsKept, LeaderFact, SlotsLost, SlotsOwned
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import DeletionsKept, LeaderFact, SlotsLost, SlotsOwned
 from dkv.domain.model import EngineState, Group, Intrusion, ProcessState
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import stale_fact

@@ -6,10 +6,10 @@ import re
 
 from dkv.domain.access import MANAGERS, Joined, JoinToken
 from dkv.domain.admission import judge_join, unfit_lifetime, unfit_uses
-from dkv.domain.commands import AdmitServer, CreateJoinToken, DeleteJoinToken
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import evolve
+from dkv.domain.orders import AdmitServer, CreateJoinToken, DeleteJoinToken
 from dkv.domain.refusals import no, no_authority
 from dkv.domain.rules.servers import departed_again, other_directory, reserved
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dkv.domain import losses
-from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.held_back import is_uncertain
 from dkv.domain.model import Archive, ArchiveState, Enforcement, Group, Process, ProcessState, TailTransfer
+from dkv.domain.orders import EnforceLeader
 from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules import tail

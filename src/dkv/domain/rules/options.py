@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import OptionsSeen
 from dkv.domain.model import Database, DatabaseOptions, Transport, evolve
 from dkv.domain.options import applied, effects, merged, too_many_in_sync
+from dkv.domain.orders import SetDatabaseOptions
 from dkv.domain.refusals import living_database, no, stale_fact
 from dkv.domain.rules.databases import note_insecure
 from dkv.domain.rules.processes import owned

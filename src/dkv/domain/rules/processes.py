@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import (
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.facts import (
     LeaderProgressed,
     LoadingProgressed,
     MemorySynced,
@@ -13,12 +15,8 @@ from dkv.domain.commands import (
     ProcessExited,
     ProcessStarted,
     ProcessTracked,
-    ShutdownProcess,
-    StartProcess,
     TailSetAside,
 )
-from dkv.domain.decision import Refused
-from dkv.domain.draft import Draft
 from dkv.domain.held_back import rest_of
 from dkv.domain.model import (
     GROUPS_NOT_SERVING,
@@ -33,6 +31,7 @@ from dkv.domain.model import (
     RunsWith,
 )
 from dkv.domain.options import for_one_process
+from dkv.domain.orders import ShutdownProcess, StartProcess
 from dkv.domain.phases import Assigned
 from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.rules.archives import endpoints, nothing_runs_on

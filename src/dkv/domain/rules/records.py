@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 
 from dkv.domain.admission import may_give
-from dkv.domain.commands import PutRecord
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.identities import given_by, roles_of
 from dkv.domain.model import Record
+from dkv.domain.orders import PutRecord
 from dkv.domain.refusals import nearest, no
 
 KINDS = ("certificate", "database_regions", "kvstore", "load_balancer", "load_balancer_config", "regions", "role", "user")

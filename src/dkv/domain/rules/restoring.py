@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dkv.constants import SLOTS
-from dkv.domain.commands import CopyRecognised, CreateDatabase, NewGroup
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import CopyRecognised
 from dkv.domain.model import Archive, BackupManifest
+from dkv.domain.orders import CreateDatabase, NewGroup
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.archives import group_of_copy
 

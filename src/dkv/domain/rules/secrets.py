@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from dkv.domain.access import RotationPhase, hash_seed
-from dkv.domain.commands import RotateSecret
 from dkv.domain.database_users import users_digest
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Database, evolve
+from dkv.domain.orders import RotateSecret
 from dkv.domain.refusals import living_database, no
 from dkv.hints import action
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dkv.domain.access import Departed
-from dkv.domain.commands import RequestsRefused, ServerJoined, ServerLost
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost
 from dkv.domain.model import TOMBSTONES_ON, Requester, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dkv.domain import spread
-from dkv.domain.commands import RebalanceLeaders, Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.elections import electing_elsewhere, lack_of_votes
 from dkv.domain.model import Database, EngineState, Group, Process, ProcessState
+from dkv.domain.orders import RebalanceLeaders, Switchover
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.domain.refusals import living_database, nearest, no, unknown_process
 from dkv.hints import Part, action

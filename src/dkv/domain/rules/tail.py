@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dkv.domain.commands import TailBroken, TailFed, TailMeasured
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import TailBroken, TailFed, TailMeasured
 from dkv.domain.model import Group, PositionReport, Process, ProcessState, TailTransfer
 from dkv.domain.phases import Assigned, Vacant
 from dkv.domain.positions import TailRecipient

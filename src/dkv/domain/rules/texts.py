@@ -7,8 +7,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 from unicodedata import category
 
-from dkv.domain.commands import ORDERS, Command, ServerJoined
+from dkv.domain.command import Command
 from dkv.domain.decision import Refused
+from dkv.domain.facts import ServerJoined
+from dkv.domain.orders import ORDERS
 from dkv.domain.refusals import no
 
 NEVER_SHOWN = ("dba_password", "value", "certificate", "key")

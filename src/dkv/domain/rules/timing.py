@@ -6,9 +6,9 @@ stood still or jumped can make a wait longer, never shorter.
 
 from __future__ import annotations
 
-from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.facts import Tick
 from dkv.domain.held_back import rest_of
 from dkv.domain.hotcopy import CopyStage
 from dkv.domain.model import (

@@ -6,10 +6,10 @@ import re
 
 from dkv.domain.access import Token
 from dkv.domain.admission import may_give, unfit_label, unfit_lifetime, unknown_role
-from dkv.domain.commands import CreateToken, DeleteToken
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.identities import roles_of, user_named
+from dkv.domain.orders import CreateToken, DeleteToken
 from dkv.domain.refusals import nearest, no
 
 MOST = 1_000  # tokens at once

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 
-from dkv.domain.commands import Command, TailBroken, TailFed, TailMeasured
+from dkv.domain.command import Command
+from dkv.domain.facts import TailBroken, TailFed, TailMeasured
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines
 from dkv.machine.handlers import Handlers, on
 from dkv.machine.observation import FactHeader

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import OpenTerm
+from dkv.domain.facts import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, TailTransfer
 from dkv.engine.contract import ByteRangeDigest, EngineSeen, TailFollower, TailPlan
 from dkv.machine.observation import PlanInput, directory_of, node_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dkv.domain.commands import Switchover
+from dkv.domain.orders import Switchover
 from dkv.engine.contract import Cause
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.net import CLIENTS
