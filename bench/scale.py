@@ -113,7 +113,6 @@ def _process(archive: Archive, start_id: int) -> Process:
         pid=10_000 + archive.archive_id,
         node_id=archive.archive_id,
         running_at=1,
-        major=1,
     )
 
 

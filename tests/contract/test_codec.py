@@ -20,6 +20,7 @@ from dkv.domain.model import (
     JoinStage,
     PositionReport,
     Process,
+    ProcessRequest,
     ProcessRole,
     ProcessState,
     Record,
@@ -42,7 +43,7 @@ PROCESS = Process(
     state=ProcessState.MONITORED,
     verdict=Verdict("stop", 2),
     report=PositionReport(term=2, sequence=5, nonce="n"),
-    labels=(("rack", "r1"), ("zone", "z")),
+    request=ProcessRequest(labels=(("rack", "r1"), ("zone", "z"))),
 )
 STATE = State(
     uid="u",
@@ -174,8 +175,8 @@ def test_a_difference_is_what_must_be_written() -> None:
 def test_a_text_of_an_older_version_gets_the_defaults() -> None:
     records = codec.encode(STATE)
     plain = json.loads(records["process/7"])
-    del plain["labels"], plain["kill"]
-    assert codec.decode({**records, "process/7": json.dumps(plain)}).processes[7] == replace(PROCESS, labels=())
+    del plain["request"]["labels"], plain["kill"]
+    assert codec.decode({**records, "process/7": json.dumps(plain)}).processes[7] == replace(PROCESS, request=ProcessRequest())
     assert codec.decode({"domain": '{"uid":"u"}'}) == State(uid="u")
 
 

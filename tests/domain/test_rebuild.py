@@ -10,12 +10,13 @@ import pytest
 from dkv.domain import invariants
 from dkv.domain.decision import Refused
 from dkv.domain.model import ArchiveState, DatabaseState, PositionReport, Server, State
-from dkv.domain.rebuild import Finds, FoundArchive, Rebuilt, rebuild
+from dkv.domain.rebuild import Finds, FoundArchive, NodesFile, Rebuilt, rebuild
 from dkv.domain.restore import restored, unknown
 from tests.domain.test_describe import VACANT, A, B, C, StateBuilder
 
 SERVERS = tuple(Server(f"s{i}", f"u{i}", f"10.0.0.{i}", 7801, 8888, "") for i in (1, 2, 3))
 ALL = ((0, 16383),)
+NODES = NodesFile(shard_id="f" * 40, epoch=300)
 
 
 def archive(number: int, report: PositionReport | None = None, **more: Any) -> FoundArchive:
@@ -34,9 +35,8 @@ def archive(number: int, report: PositionReport | None = None, **more: Any) -> F
         "report": report,
         "cluster_port": 7811,
         "client_port": 7861,
-        "shard_id": "f" * 40,
         "slots": ALL,
-        "epoch": 300,
+        "nodes": NODES,
         "node_id": f"{number:040x}",
         "secret": "word",
     }
@@ -73,9 +73,9 @@ def test_the_archive_a_few_bytes_ahead_leads_alone_since_only_it_is_never_behind
 
 
 def test_without_any_marker_the_one_that_led_last_leads() -> None:
-    group = made(archive(1, PositionReport()), archive(2, PositionReport(), led=True), archive(3, PositionReport())).state.groups[
-        ("o", "g")
-    ]
+    group = made(
+        archive(1, PositionReport()), archive(2, PositionReport(), nodes=replace(NODES, led=True)), archive(3, PositionReport())
+    ).state.groups[("o", "g")]
     assert group.in_sync == (2,)
 
 
@@ -87,7 +87,7 @@ def test_an_archive_without_a_marker_is_doubted_beside_one_that_has_one() -> Non
 
 
 def test_terms_and_ids_go_on_above_everything_seen() -> None:
-    state = made(archive(1, NEW, epoch=902), deleted=(40,), start_ids=(7, 12)).state
+    state = made(archive(1, NEW, nodes=replace(NODES, epoch=902)), deleted=(40,), start_ids=(7, 12)).state
     assert state.groups[("o", "g")].term > 9
     assert state.next_archive_id > 40
     assert state.next_start_id > 12
@@ -125,13 +125,18 @@ def test_an_archive_that_was_removed_and_kept_does_not_take_the_ports_of_the_one
 
 
 def test_an_engine_that_others_knew_and_whose_archive_is_missing_is_named() -> None:
-    rebuilt = made(archive(1, NEW, peers=(("9" * 40, "10.0.0.9:7861"),)), archive(2, NEW, peers=((f"{1:040x}", "x"),)))
+    rebuilt = made(
+        archive(1, NEW, nodes=replace(NODES, peers=(("9" * 40, "10.0.0.9:7861"),))),
+        archive(2, NEW, nodes=replace(NODES, peers=((f"{1:040x}", "x"),))),
+    )
     missing = [line for line in rebuilt.unknown if "not under these directories" in line]
     assert missing == ["the archive of the engine at 10.0.0.9:7861, which o-1 knew: it is not under these directories"]
 
 
 def test_the_slots_of_one_group_may_be_told_by_the_others() -> None:
-    state = made(archive(1, NEW, slots=((0, 99), (200, 16383))), archive(2, NEW, group="h", slots=(), shard_id="")).state
+    state = made(
+        archive(1, NEW, slots=((0, 99), (200, 16383))), archive(2, NEW, group="h", slots=(), nodes=replace(NODES, shard_id=""))
+    ).state
     assert state.groups[("o", "h")].slots == ((100, 199),)
     assert len(state.groups[("o", "h")].shard_id) == 40
 

@@ -128,7 +128,7 @@ def _process(state: State, process: Process) -> str:
     place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
     line = f"process {process.start_id} {process.role} {place} on {process.server_id}"
     line += f" {process.state}:{process.engine_state} node {process.node_id or '-'}"
-    line += " asked by the domain" if process.requester == "domain" else ""
+    line += " asked by the domain" if process.request.requester == "domain" else ""
     return line + (" to be killed" if process.kill else "")
 
 

@@ -254,7 +254,7 @@ def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(l
         assert not harness.engines.locks
         harness.stage.submit(fact)
         restarted = harness.stage.process(0)
-        assert restarted.restart_of == 0
+        assert restarted.request.restart_of == 0
 
     play(scenario)
 

@@ -253,12 +253,12 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
     (step,) = stage.steps("s1", stage.engine(0, answering=False, silent_ms=3_000))
     assert isinstance(step, SubmitFact)
     stage.submit(step.fact)
-    assert stage.process(0).silent_at
+    assert stage.process(0).health.silent_at
     assert stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000)) == []
     (back,) = stage.steps("s1", stage.engine(0))
     assert isinstance(back, SubmitFact)
     stage.submit(back.fact)
-    assert not stage.process(0).silent_at
+    assert not stage.process(0).health.silent_at
     assert stage.steps("s1", stage.engine(0)) == []
 
 
@@ -289,12 +289,12 @@ def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_whe
     steps = stage.steps("s1", engine, lasting=2_000)
     assert reasons(steps) == [why]
     stage.submit(*(step.fact for step in steps if isinstance(step, SubmitFact)))
-    assert stage.process(0).refuses == why
+    assert stage.process(0).health.refuses == why
     assert reasons(stage.steps("s1", engine)) == []
     steps = stage.steps("s1", stage.engine(0), lasting=0)
     assert reasons(steps) == [""]
     stage.submit(*(step.fact for step in steps if isinstance(step, SubmitFact)))
-    assert not stage.process(0).refuses
+    assert not stage.process(0).health.refuses
 
 
 def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there_is_no_gap_after_its_silence() -> None:

@@ -264,9 +264,14 @@ def _open_since(state: State, group: Group) -> int | None:
 def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
     """An open group whose leader's engine lives and takes no writes."""
     leader = state.leader_of(group)
-    why = WRITE_REFUSALS.get(leader.refuses) if leader and group.open else None
+    why = WRITE_REFUSALS.get(leader.health.refuses) if leader and group.open else None
     archive = state.archive_of(leader) if leader else None
-    if leader is None or archive is None or why is None or (leader.refuses == "NOREPLICAS" and group.under_replicated_since):
+    if (
+        leader is None
+        or archive is None
+        or why is None
+        or (leader.health.refuses == "NOREPLICAS" and group.under_replicated_since)
+    ):
         return  # too few in sync is told with what it waits for
     name = archive.name
     server = state.servers.get(leader.server_id)
@@ -284,7 +289,7 @@ def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
         group.subject,
         group.database,
         name,
-        leader.refuses_at or None,
+        leader.health.refuses_at or None,
         f"{name} leads and refuses writes: {why.reason}",
         cure,
         blocks=True,
@@ -358,7 +363,7 @@ def _retiring(state: State, archive: Archive) -> Iterator[BlockedItem]:
 
 
 def _process(state: State, process: Process) -> Iterator[BlockedItem]:
-    if process.silent_at:
+    if process.health.silent_at:
         yield replace(
             _of(
                 state,
@@ -372,7 +377,7 @@ def _process(state: State, process: Process) -> Iterator[BlockedItem]:
                     ".",
                 ),
             ),
-            since=process.silent_at,
+            since=process.health.silent_at,
             blocks=leading(state, process) is not None,
         )
     if not state.server_alive(process.server_id):
@@ -395,7 +400,7 @@ def _of(state: State, process: Process, waits_for: str, reason: str, cure: Hint 
         f"process {process.start_id}{name}",
         process.database,
         waits_for,
-        process.state_at or process.requested_at or None,
+        process.state_at or process.request.at or None,
         reason,
         cure or Hint(),
     )

@@ -42,4 +42,4 @@ def lack_of_votes(state: Reader, group: Group) -> str:
 
 def _votes(state: Reader, group: Group) -> bool:
     leader = state.leader_of(group)
-    return group.serving and leader is not None and not leader.silent_at and state.server_alive(leader.server_id)
+    return group.serving and leader is not None and not leader.health.silent_at and state.server_alive(leader.server_id)

@@ -158,7 +158,12 @@ def _trouble(draft: DecisionEvents, process: Process) -> int:
     """The newest event that explains the end of a process: it was to stop, its engine or its server did not answer."""
     own, server = draft.last(f"process {process.start_id}"), f"server {process.server_id}"
     numbers = [draft.last(server)] if server in draft.newest or not draft.server_alive(process.server_id) else []
-    if process.kill or process.silent_at or process.state is ProcessState.REQUESTED_SHUTDOWN or isinstance(draft.command, Tick):
+    if (
+        process.kill
+        or process.health.silent_at
+        or process.state is ProcessState.REQUESTED_SHUTDOWN
+        or isinstance(draft.command, Tick)
+    ):
         numbers.append(own)
     if process.kill and (draft.stopping(process.database) or f"database {process.database}" in draft.newest):
         numbers.append(draft.last(f"database {process.database}"))

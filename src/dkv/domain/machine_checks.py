@@ -59,7 +59,7 @@ def _ports(state: Reader, start_id: int) -> Iterator[Port]:
     process = state.processes[start_id]
     server = state.servers.get(process.server_id)
     runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING and not process.leaving
-    if server is None or not server.alive or not runs or process.silent_at:
+    if server is None or not server.alive or not runs or process.health.silent_at:
         return
     archive = state.archive_of(process)
     if archive:

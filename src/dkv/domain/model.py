@@ -333,6 +333,26 @@ class RunsWith:
 
 
 @dataclass(frozen=True)
+class ProcessRequest:
+    """How a process was asked for. It stays as it is as long as the process does."""
+
+    requester: Requester = Requester.OPERATOR
+    at: int = 0
+    restart_of: int | None = None  # start id of the process that it replaces
+    labels: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Health:
+    """What its manager saw to be wrong with an engine that lives, and since when (wall clock, to be shown)."""
+
+    silent_at: int = 0  # since when it answers nothing at all; 0: it answers
+    refuses: str = ""  # the error it answers clients' writes for seconds; see writes_refused.py. "" none
+    refuses_at: int = 0  # since when
+
+
+@dataclass(frozen=True)
 class Process:
     """One run of one engine. Its start id is never used twice."""
 
@@ -346,24 +366,17 @@ class Process:
     engine_state: EngineState = EngineState.UNKNOWN
     pid: int | None = None
     node_id: int | None = None  # reserved; shown from MONITORED
-    requester: Requester = Requester.OPERATOR
-    restart_of: int | None = None
+    request: ProcessRequest = ProcessRequest()
     kill: bool = False  # an operator wants it gone without a graceful end
     verdict: Verdict | None = None
     report: PositionReport | None = None  # answer in the present vacancy
     loading_percent: int = 0
     progress: int = 0  # `count` of the newest LeaderProgressed about it
     waiting_since: int | None = None  # domain clock; armed while leaderAssignmentTimeout runs
-    requested_at: int = 0
     running_at: int = 0  # when its engine state first became RUNNING; 0 never
-    major: int = 0  # incarnation it was requested in
-    labels: tuple[tuple[str, str], ...] = ()
-    options: tuple[tuple[str, str], ...] = ()
     port: int = 0  # where clients reach its first engine, from CONFIGURED on; 0 unknown
     state_at: int = 0  # when it reached its state, to be shown
-    silent_at: int = 0  # since when its engine answers nothing at all, to be shown; 0: it answers
-    refuses: str = ""  # the error it answers clients' writes for seconds; see writes_refused.py. "" none
-    refuses_at: int = 0  # since when, to be shown
+    health: Health = Health()
     rest: Rest | None = None  # it is held back until that is over
     restarted: bool = False  # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()  # of a TE's engines, chosen when it is requested; an SM's is its archive's
@@ -380,7 +393,7 @@ class Process:
         """Whether a Tick may change it: a timer of its own runs, or is to be armed or stopped."""
         if self.waiting_since is not None or self.state is ProcessState.TRACKED or (self.rest is not None and not self.rest.over):
             return True
-        return self.requester is Requester.OPERATOR and self.state is ProcessState.STARTED and self.role is ProcessRole.SM
+        return self.request.requester is Requester.OPERATOR and self.state is ProcessState.STARTED and self.role is ProcessRole.SM
 
 
 @dataclass(frozen=True)

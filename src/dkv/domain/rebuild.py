@@ -34,6 +34,16 @@ Slots = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodesFile:
+    """What the engine of an archive knew of its cluster last, as its nodes.conf says."""
+
+    shard_id: str = ""
+    epoch: int = 0  # the highest it knew
+    led: bool = False  # it was a primary itself
+    peers: tuple[tuple[str, str], ...] = ()  # (node id, address) of the others
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoundArchive:
     """One archive directory. Empty, 0 or None is what could not be read; `report` is None with its `trouble`."""
 
@@ -52,13 +62,10 @@ class FoundArchive:
     cluster_port: int = 0
     client_port: int = 0
     options: DatabaseOptions = DatabaseOptions()  # as its engine ran
-    shard_id: str = ""
     slots: Slots = ()  # of its whole group, as its engine wrote them
-    epoch: int = 0  # the highest its engine knew
-    led: bool = False  # its engine was a primary last
     secret: str = ""  # of the managers' engine user, where a run record still has it
     node_id: str = ""
-    peers: tuple[tuple[str, str], ...] = ()  # (node id, address) of the other engines its engine knew
+    nodes: NodesFile = NodesFile()
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -180,7 +187,7 @@ def _groups(archives: Sequence[FoundArchive]) -> list[Group] | Refused:
 
 def _slots(members: Sequence[FoundArchive]) -> Slots:
     known = [a for a in members if a.slots]
-    return max(known, key=lambda a: a.epoch).slots if known else ()
+    return max(known, key=lambda a: a.nodes.epoch).slots if known else ()
 
 
 def _rest(parts: Iterable[Slots]) -> Slots:
@@ -194,15 +201,15 @@ def _rest(parts: Iterable[Slots]) -> Slots:
 
 def _group(members: Sequence[FoundArchive], slots: Slots) -> Group:
     first = members[0]
-    shard = next((a.shard_id for a in members if a.shard_id), "")
+    shard = next((a.nodes.shard_id for a in members if a.nodes.shard_id), "")
     group = Group(first.database, first.group, shard or _word(first.domain_uid, first.database, first.group), slots)
     holders = [a for a in members if a.initialised]
     if not holders:
         return group
-    epoch = max(a.epoch for a in members)
+    epoch = max(a.nodes.epoch for a in members)
     seen = max(epoch // EPOCHS_OF_A_TERM, *(a.report.term for a in members if a.report), 0)
     newest = _newest(holders)
-    last = min(newest, key=lambda a: (not a.led, -a.epoch, a.archive_id))
+    last = min(newest, key=lambda a: (not a.nodes.led, -a.nodes.epoch, a.archive_id))
     return replace(
         group,
         term=seen + 1 + TERMS,
@@ -218,8 +225,8 @@ def _newest(holders: Sequence[FoundArchive]) -> list[FoundArchive]:
     newest = [a for a in holders if a.order == best]
     if best[0] > 0:
         return newest
-    led = [a for a in newest if a.led]
-    return [max(led, key=lambda a: a.epoch)] if led else newest
+    led = [a for a in newest if a.nodes.led]
+    return [max(led, key=lambda a: a.nodes.epoch)] if led else newest
 
 
 # The rest ------------------------------------------------------------------------------------------------------------
@@ -331,7 +338,7 @@ def _unknown(finds: Finds, state: State) -> Iterable[str]:
 def _missing(finds: Finds) -> Iterable[str]:
     """Engines that others knew and whose archive is not here."""
     known = {a.node_id for a in finds.archives}
-    for node_id, (address, name) in sorted({n: (w, a.name) for a in finds.archives for n, w in a.peers}.items()):
+    for node_id, (address, name) in sorted({n: (w, a.name) for a in finds.archives for n, w in a.nodes.peers}.items()):
         if node_id not in known:
             yield f"the archive of the engine at {address}, which {name} knew: it is not under these directories"
 

@@ -89,8 +89,8 @@ def spec_of(process: Process) -> Spec:
         process.role,
         process.server_id,
         process.archive_id,
-        tuple(sorted(process.labels)),
-        tuple(sorted(process.options)),
+        tuple(sorted(process.request.labels)),
+        tuple(sorted(process.request.options)),
     )
 
 

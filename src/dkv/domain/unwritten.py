@@ -53,7 +53,8 @@ def as_of(state: State, unwritten: Unwritten) -> AsOf:
     processes = {start_id: process for start_id, process in state.processes.items() if start_id not in gone}
     for start_id, why in unwritten.refusing:
         if start_id in processes:
-            processes[start_id] = replace(processes[start_id], refuses=why, refuses_at=unwritten.at)
+            health = replace(processes[start_id].health, refuses=why, refuses_at=unwritten.at)
+            processes[start_id] = replace(processes[start_id], health=health)
     tombstones = {ended.start_id: _tombstone(state, ended, unwritten.at, order) for order, ended in enumerate(known, 1)}
     shown = {field.name: getattr(state, field.name) for field in fields(State)}
     return AsOf(

@@ -77,6 +77,6 @@ def leading(state: State, process: Process) -> Group | None:
 def takes_writes(state: State, group: Group) -> bool:
     """Whether a client's write to the group is taken now, as far as the domain knows."""
     leader = state.leader_of(group)
-    if leader is None or not group.serving or leader.silent_at or leader.refuses or group.intrusion:
+    if leader is None or not group.serving or leader.health.silent_at or leader.health.refuses or group.intrusion:
         return False
     return len(group.in_sync) >= state.databases[group.database].options.min_in_sync

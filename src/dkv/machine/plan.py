@@ -151,7 +151,7 @@ def process_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
 def _silence_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Report an engine that answers nothing long before it is ended for it."""
     silent = not engine.answering and engine.silent_ms >= SILENT
-    if silent != bool(process.silent_at) and (silent or engine.answering):
+    if silent != bool(process.health.silent_at) and (silent or engine.answering):
         yield SubmitFact(
             f"silent {process.start_id}", EngineSilent(start_id=process.start_id, silent=silent, **inputs.fact_header)
         )

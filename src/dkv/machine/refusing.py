@@ -21,7 +21,7 @@ LASTED = 2_000  # ms; an engine is looked at once a second, so that people see i
 def refusing_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Report why writes are refused once that has lasted, and at once when they are accepted again."""
     why = refused_with(inputs.state, process, engine)
-    if why == process.refuses or (not engine.answering and process.refuses):
+    if why == process.health.refuses or (not engine.answering and process.health.refuses):
         return
     if why and why != "BUSY" and inputs.lasted(write_refusal_key(engine)) < LASTED:  # BUSY comes after seconds of silence
         return
@@ -48,6 +48,6 @@ def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
     if group is None or not group.serving or process.leaving or state.databases[process.database].state in STOPPING:
         return ""
     if not engine.answering:
-        return process.refuses
+        return process.health.refuses
     why = why_refused(engine)
     return why if why in WRITE_REFUSALS else ""

@@ -21,7 +21,7 @@ from dkv.constants import MANAGER_LOCK, MANAGER_PORT, NUODB_PORT
 from dkv.data_dir import SERVER, running_manager
 from dkv.domain.access import DatabaseUser
 from dkv.domain.model import DatabaseOptions, PositionReport, Server
-from dkv.domain.rebuild import Finds, FoundArchive
+from dkv.domain.rebuild import Finds, FoundArchive, NodesFile
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
 from dkv.engine.config import SLOTS_NOTE
 from dkv.engine.contract import ArchiveRefused, EngineUser, EngineUsers
@@ -154,13 +154,10 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
         cluster_port=_number(conf, "cluster-port"),
         client_port=_number(conf, "cluster-announce-port") or _number(conf, "cluster-announce-tls-port"),
         options=_options(conf, server.host),
-        shard_id=nodes.shard,
         slots=nodes.slots or noted,
-        epoch=nodes.epoch,
-        led=nodes.led,
         secret=secrets[-1] if secrets else "",
         node_id=me,
-        peers=tuple(nodes.peers()),
+        nodes=NodesFile(shard_id=nodes.shard, epoch=nodes.epoch, led=nodes.led, peers=tuple(nodes.peers())),
     )
 
 

@@ -287,10 +287,10 @@ def process_view(state: State, process: Process) -> schemas.Process:
         "type": process.role.value,
         "group": process.group or None,
         "endpoints": [{"group": group, "address": where} for group, where in _endpoints(state, process)],
-        "labels": dict(process.labels),
-        "requester": process.requester.value,
-        "restartOf": process.restart_of,
-        "requestedAt": process.requested_at,
+        "labels": dict(process.request.labels),
+        "requester": process.request.requester.value,
+        "restartOf": process.request.restart_of,
+        "requestedAt": process.request.at,
     }
 
 

@@ -59,8 +59,8 @@ def _process(state: State, process: Process) -> schemas.Process:
             "port": process.port or None if there else None,
             "hostname": server.host if server and there else None,
             "regionName": records.region_of(state, process.database, process.server_id),
-            "options": {**dict(database.default_options if database else ()), **dict(process.options)},
-            "labels": dict(process.labels),
+            "options": {**dict(database.default_options if database else ()), **dict(process.request.options)},
+            "labels": dict(process.request.labels),
             "isExternalStartup": False,
         },
     )

@@ -1,11 +1,14 @@
-"""Since when something is not as it should be: remembered by level and only ever shown, never judged by."""
+"""Since when something is not as it should be: remembered by level.
+
+The moment is only shown. That an engine is silent keeps planned handovers from it.
+"""
 
 from __future__ import annotations
 
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.facts import EngineSilent, WritesRefused
-from dkv.domain.model import Group
+from dkv.domain.model import Group, evolve
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.processes import owned
 from dkv.domain.writes_refused import WRITE_REFUSALS
@@ -16,9 +19,10 @@ def engine_silent(draft: Draft, command: EngineSilent) -> Refused | None:
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
-    if bool(process.silent_at) == command.silent:
+    if bool(process.health.silent_at) == command.silent:
         return stale_fact(f"that is known of process {process.start_id}")
-    draft.put_process(process, silent_at=max(1, command.now) if command.silent else 0)
+    health = evolve(process.health, silent_at=max(1, command.now) if command.silent else 0)
+    draft.put_process(process, health=health)
     kind, because = ("silent", "its engine has not answered for 3 s")
     if not command.silent:
         kind, because = ("answers", "its engine answers again")
@@ -38,13 +42,14 @@ def writes_refused(draft: Draft, command: WritesRefused) -> Refused | None:
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
-    if process.refuses == command.why:
+    if process.health.refuses == command.why:
         return stale_fact(f"that is known of process {process.start_id}")
     if command.why and command.why not in WRITE_REFUSALS:
         return no(
             "bad_value", f"No engine refuses writes with {command.why!r}.", f"Known are {', '.join(sorted(WRITE_REFUSALS))}."
         )
-    draft.put_process(process, refuses=command.why, refuses_at=max(1, command.now) if command.why else 0)
+    health = evolve(process.health, refuses=command.why, refuses_at=max(1, command.now) if command.why else 0)
+    draft.put_process(process, health=health)
     kind, because = ("accepts", "its engine takes writes again")
     if command.why:
         kind, because = ("refuses", f"its engine refuses writes: {WRITE_REFUSALS[command.why].reason}")

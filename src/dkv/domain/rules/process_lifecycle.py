@@ -19,11 +19,13 @@ from dkv.domain.model import (
     EngineState,
     Group,
     Process,
+    ProcessRequest,
     ProcessRole,
     ProcessState,
     Requester,
     Rest,
     Tombstone,
+    evolve,
 )
 from dkv.domain.phases import Assigned, HandingOver, Leadership, Open, Phase, Vacant
 from dkv.domain.rules.archives import endpoints
@@ -233,8 +235,7 @@ def request(
             server_id=archive.server_id,
             archive_id=archive.archive_id,
             group=archive.group,
-            requester=requester,
-            restart_of=restart_of,
+            request=ProcessRequest(requester, restart_of=restart_of),
             rest=rest,
         ),
     )
@@ -251,10 +252,7 @@ def request_again(draft: Draft, old: Process) -> Process:
             server_id=old.server_id,
             archive_id=old.archive_id,
             group=old.group,
-            requester=Requester.DOMAIN,
-            restart_of=old.start_id,
-            labels=old.labels,
-            options=old.options,
+            request=evolve(old.request, requester=Requester.DOMAIN, restart_of=old.start_id),
             endpoints=endpoints(draft, old.database, old.server_id) if old.archive_id is None else (),
         ),
         f"it replaces process {old.start_id} in the restart of its database",
@@ -279,8 +277,8 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
     if node_id is not None:
         database = draft.put_database(database, next_node_id=node_id + 1)
     draft.next_start_id = process.start_id + 1
-    if not because and process.restart_of is not None:
-        because = f"process {process.restart_of} ended unexpectedly"
+    if not because and process.request.restart_of is not None:
+        because = f"process {process.request.restart_of} ended unexpectedly"
         because += f"; {next_begin(process.rest)}" if process.rest and not process.rest.over else ""
     draft.note(
         "process.requested",
@@ -292,18 +290,18 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
         start_id=process.start_id,
         archive_id=process.archive_id,
     )
-    return draft.put_process(
-        process, node_id=node_id, requested_at=draft.command.now, state_at=draft.command.now, major=database.major
-    )
+    now = draft.command.now
+    return draft.put_process(process, node_id=node_id, request=evolve(process.request, at=now), state_at=now)
 
 
 def _replaced(draft: Draft, process: Process) -> int:
     """The number of the event that made the domain request it: the end of the one before it, or what all of its database
     waited for; 0: it was ordered.
     """
-    if process.restart_of is None:
+    replaced = process.request.restart_of
+    if replaced is None:
         return 0
-    return draft.last(f"process {process.restart_of}") or draft.last(f"database {process.database}")
+    return draft.last(f"process {replaced}") or draft.last(f"database {process.database}")
 
 
 def stop_memory_only(draft: Draft, name: str) -> None:

@@ -25,6 +25,7 @@ from dkv.domain.model import (
     Database,
     EngineState,
     Process,
+    ProcessRequest,
     ProcessRole,
     ProcessState,
     Requester,
@@ -134,9 +135,7 @@ def _requested(draft: Draft, command: StartProcess, archive: Archive | None) -> 
         server_id=archive.server_id if archive else command.server_id,
         archive_id=archive.archive_id if archive else None,
         group=archive.group if archive else "",
-        requester=Requester.OPERATOR,
-        labels=command.labels,
-        options=command.options,
+        request=ProcessRequest(Requester.OPERATOR, labels=command.labels, options=command.options),
         endpoints=() if archive else endpoints(draft, command.database, command.server_id),
     )
 

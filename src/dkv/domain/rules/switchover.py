@@ -181,7 +181,7 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
         return "it is not in the in-sync set"
     if target.leaving:
         return "it is stopping"
-    if target.silent_at:
+    if target.health.silent_at:
         return "its engine does not answer"
     if target.state is not ProcessState.MONITORED or target.engine_state is not EngineState.RUNNING:
         return "it does not run yet"

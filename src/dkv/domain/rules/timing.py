@@ -111,7 +111,7 @@ def _tick_process(draft: Draft, process: Process) -> None:
     """A process that is held back, and leaderAssignmentTimeout for one that an operator requested."""
     tick_rest(draft, process)
     process = draft.processes[process.start_id]
-    if process.requester is not Requester.OPERATOR or not _waits(draft, process):
+    if process.request.requester is not Requester.OPERATOR or not _waits(draft, process):
         if process.waiting_since is not None:
             draft.put_process(process, waiting_since=None)
         return
