@@ -81,7 +81,7 @@ def test_the_authority_changes_although_managers_are_killed_in_every_phase(domai
     before = fingerprints(first)
     leaf = serial_shown(first)
     second.kill()
-    begun = domain.dkv("rotate", "ca", env={"DKV_MANAGERS": first.host})
+    begun = domain.dkv("rotate", "ca", "--timeout", "1", env={"DKV_MANAGERS": first.host})
     assert begun.code == 1 and "waits for the managers of: s2" in begun.err
     assert phase(domain) == "PREPARED" and "the manager of s2" in domain.do("show", "waiting").out
     assert set(fingerprints(first)) > set(before)

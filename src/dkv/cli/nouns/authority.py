@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
 from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, milliseconds, native
+from dkv.cli.nouns.processes import TIMEOUT
 from dkv.cli.output import moment
 from dkv.cli.session import Session
 from dkv.hints import action, hint
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from dkv.wire import schemas
 
 OF_STORE = DB_NAME._replace(required=False, help="the store whose engines' authority it is; default: the managers'")
-CHANGED_WITHIN = 30.0  # s a change of the authority is waited for before the command prints what it waits for
 POLL = 0.25  # s between two looks
 
 VERBS = (
@@ -51,7 +51,12 @@ VERBS = (
         "rotate ca",
         "Changes the authority of the managers, or of a store's engines, while everything runs, and waits until it is done.",
         "nouns.authority:rotate",
-        (OF_STORE, Param("--without", "list", "ids of servers that are away and are not waited for", default=()), *CHANGES),
+        (
+            OF_STORE,
+            Param("--without", "list", "ids of servers that are away and are not waited for", default=()),
+            TIMEOUT,
+            *CHANGES,
+        ),
     ),
 )
 
@@ -113,13 +118,15 @@ def rotate(session: Session, bound: Bound) -> int:
     client, store = native(session, bound), bound["--db-name"] or ""
     client.rotate_authority(bound["--without"], store)
     last = session.until(
-        lambda: client.authority(store), lambda authority: authority["phase"] == "DONE", CHANGED_WITHIN, pause=POLL
+        lambda: client.authority(store), lambda authority: authority["phase"] == "DONE", bound["--timeout"], pause=POLL
     )
     if session.screen.as_json:
         session.screen.data(last)
     if last["phase"] == "DONE":
         then = "Clients need the new one: get ca." if store else "Join tokens that were made before are not taken any more."
         session.screen.note(f"The authority was changed. {then}")
+        return DONE
+    if not bound["--timeout"]:
         return DONE
     waits = ", ".join(last["waitsFor"])
     session.screen.error(
