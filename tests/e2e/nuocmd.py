@@ -1,4 +1,7 @@
-"""The real nuocmd, unmodified, as a child process against a manager's port of the NuoDB dialect."""
+"""The real nuocmd, unmodified, as a child process against a manager's port of the NuoDB dialect.
+
+Each call is a program of its own, or a fork of one that has imported nuocmd already (nuocmd_forked.py).
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,26 @@ from typing import Any
 
 import httpx
 
+from tests.e2e import nuocmd_forked
 from tests.e2e.local_domain import PATIENCE, LocalDomain, Said, wait_for
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
 
 
 class Nuocmd:
-    """nuocmd talking to one manager of a domain."""
+    """nuocmd talking to one manager of a domain. `forked`: what forks for each call, with the same manager and environment."""
 
-    def __init__(self, domain: LocalDomain, manager: int = 0) -> None:
+    def __init__(self, domain: LocalDomain, manager: int = 0, forked: nuocmd_forked.Nuocmd | None = None) -> None:
         self.domain = domain
+        self._forked = forked
         self.server = domain.managers[manager]
         self.api_server = f"{self.server.host}:8888"
         self.env = domain.nuocmd_environ
 
-    def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
+    def run(self, *words: object) -> Said:
         """Run it once, whatever comes of it."""
+        if self._forked is not None:
+            return Said(*self._forked.run(*map(str, words)))
         command = [
             str(PYTHON if PYTHON.exists() else sys.executable),
             "-m",
@@ -39,13 +46,7 @@ class Nuocmd:
             *map(str, words),
         ]
         done = subprocess.run(
-            command,
-            env=self.env | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-            check=False,
+            command, env=self.env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False
         )
         assert "Traceback" not in done.stderr, done.stderr
         assert "No module named" not in done.stderr, "pynuoadmin==2.7.0 is not installed: it is needed for this test"

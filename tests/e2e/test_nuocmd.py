@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e import nuocmd_forked
 from tests.e2e.local_domain import PATIENCE, LocalDomain, local_domain, wait_for
 from tests.e2e.nuocmd import Nuocmd, lines
 
@@ -24,9 +25,11 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
         yield running_domain
 
 
-@pytest.fixture
-def nuocmd(domain: LocalDomain) -> Nuocmd:
-    return Nuocmd(domain)
+@pytest.fixture(scope="module")
+def nuocmd(domain: LocalDomain) -> Iterator[Nuocmd]:
+    forked = nuocmd_forked.Nuocmd(domain.managers[0].host, 8888, domain.root, domain.nuocmd_environ)
+    yield Nuocmd(domain, forked=forked)
+    forked.close()
 
 
 def create(nuocmd: Nuocmd, name: str, *servers: str) -> list[int]:
