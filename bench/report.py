@@ -20,6 +20,7 @@ import https
 import idle
 import large
 import scale
+import scrape
 import switchover
 from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
@@ -35,6 +36,7 @@ BENCHES: dict[str, Tables] = {
     "large": large.tables,
     "https": https.tables,
     "scale": scale.tables,
+    "scrape": scrape.tables,
 }
 
 

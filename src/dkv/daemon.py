@@ -29,9 +29,20 @@ from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.access.crypto import Malformed
 from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
 from dkv.access.passwords import Verifier
+from dkv.address import endpoint_text
 from dkv.api.access import AccessControl, Reporter
 from dkv.api.app import create_app
-from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing, StreamLimits
+from dkv.api.context import (
+    EngineLook,
+    EngineStatistics,
+    LocalMachine,
+    LogFile,
+    ManagerContext,
+    Numbers,
+    Peers,
+    Signing,
+    StreamLimits,
+)
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.backend import open_state, state_file
 from dkv.client import Endpoint, Request
@@ -56,6 +67,7 @@ from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_
 from dkv.machine.steps import Step
 from dkv.machine_facts import facts_of
 from dkv.manager import Manager, ManagerError, ManagerHooks
+from dkv.notify import ServiceManager
 from dkv.other_managers import ON_LOOPBACK, OtherManagers, get_json
 from dkv.store.contract import StoreError
 
@@ -346,6 +358,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
             port_in_use=lambda host, port: bind_error(host, port) != 0,
             unfit=unfit,
             engine_version=lambda: release_of(find_binary(_program(settings))),
+            numbers=numbers_of(manager),
             logs=lambda state: log_files(settings, server.server_id, state),
             environment=lambda: os.environ,
             facts=lambda: facts_of(server.data_dir),
@@ -365,6 +378,27 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
         options=options_of(settings),
         version=version("dkv"),
     )
+
+
+def numbers_of(manager: Manager) -> Numbers:
+    """What the API's pages of metrics are made of."""
+
+    async def statistics(start_id: int | None) -> list[EngineStatistics]:
+        return [EngineStatistics(s.start_id, s.group, s.fields) for s in await manager.engines.statistics(start_id)]
+
+    def looks() -> list[EngineLook]:
+        seen = manager.observed()
+        return [
+            EngineLook(
+                engine.start_id,
+                engine.writes.fenced,
+                engine.files.base_bytes + engine.files.incremental_bytes,
+                engine.files.free_bytes,
+            )
+            for engine in (seen.survey.engines if seen else ())
+        ]
+
+    return Numbers(statistics=statistics, looks=looks, tally=manager.submitter.tally)
 
 
 def signing_of(manager: Manager, settings: Settings) -> Signing | None:
@@ -472,6 +506,13 @@ def secured_by(contexts: Contexts, manager: Manager, reporter: Reporter) -> Secu
     return Secured(accepting, failed)
 
 
+async def _give_signs(service: ServiceManager) -> None:
+    """Signs of life for the service manager, as long as this loop turns: one that stands still ends, and is begun anew."""
+    while service.sign_every is not None:
+        service.works()
+        await asyncio.sleep(service.sign_every)
+
+
 async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
     contexts, control = contexts_of(settings, manager), access_control(manager)
     app = create_app(context_of(manager, settings, ended, contexts), control)
@@ -485,13 +526,24 @@ async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyn
         asyncio.create_task(ended.wait(), name="signal"),
     ]
     server = manager.server
-    log.info("manager runs", server=server.server_id, address=f"{server.host}:{server.port}", domain=manager.domain_uid)
+    log.info(
+        "manager runs",
+        server=server.server_id,
+        address=f"{server.host}:{server.port}",
+        domain=manager.domain_uid,
+        documentation=f"{'https' if contexts else 'http'}://{endpoint_text(server.host, server.port)}/docs",
+        ended_by="Ctrl-C or SIGTERM; its engines go on",
+    )
+    service = ServiceManager(os.environ)
+    service.ready(f"server {server.server_id} at {server.host}:{server.port}, domain {manager.domain_uid}")
+    signs = asyncio.create_task(_give_signs(service), name="signs of life")
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    service.ends()
     for rest, _ in servers:
         rest.end()
-    for task in (tasks[0], tasks[-1]):
+    for task in (tasks[0], tasks[-1], signs):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*tasks, signs, return_exceptions=True)
     log.info("manager ends; its engines go on", server=server.server_id)
     for task in done:
         if task is not tasks[-1]:

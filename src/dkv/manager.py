@@ -16,6 +16,7 @@ from dkv.control.certificates import CertificateError, CertificatePlaces, Certif
 from dkv.control.engine_certificates import EngineCertificates
 from dkv.control.liveness import Liveness
 from dkv.control.submit import Judge, Submitter, View
+from dkv.control.tally import Tally
 from dkv.domain.authority import trust_of
 from dkv.domain.decide import decide
 from dkv.domain.decision import Event, Refused
@@ -61,8 +62,10 @@ class Manager:
         self.engines = engines
         self._hooks = hooks
         self.access = Access(hooks.wall, hooks.monotonic, hooks.warn)
-        self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge)
-        self._observed: Callable[[], Observation | None] = lambda: None
+        tally = Tally(hooks.monotonic)
+        self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge, tally=tally)
+        self.observed: Callable[[], Observation | None] = lambda: None
+        """The last observation of this machine, once there is one."""
         self.newest: Callable[[], View | None] = lambda: None
         """The newest view that was seen; nothing is read for it."""
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
@@ -110,7 +113,7 @@ class Manager:
         return Failing(at, since, trouble.detail, trouble.hint)
 
     def _unwritten(self, state: State, failing: Failing) -> Unwritten:
-        seen = self._observed()
+        seen = self.observed()
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
         return Unwritten(
             self.server.server_id,
@@ -176,7 +179,7 @@ class Manager:
             on_error=hooks.on_error,
             on_view=self._look,
         )
-        self._observed, self.newest = reconciler.observed, reconciler.newest
+        self.observed, self.newest = reconciler.observed, reconciler.newest
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))

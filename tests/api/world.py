@@ -16,7 +16,7 @@ from dkv.access.certificate_files import CertificateFiles
 from dkv.access.certificates import reachable
 from dkv.access.domain_key import KeyFiles
 from dkv.api.app import Api, create_app
-from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers, Signing
+from dkv.api.context import EngineLook, EngineStatistics, LocalMachine, LogFile, ManagerContext, Numbers, Peers, Signing
 from dkv.api.description import describe
 from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.submit import RequestKey, Submitter, View
@@ -43,6 +43,8 @@ class World:
         self.now = 1_000_000
         self.listening: set[tuple[str, int]] = set()
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
+        self.statistics: dict[str, list[EngineStatistics]] = {name: [] for name in HOSTS}
+        self.engine_looks: dict[str, list[EngineLook]] = {name: [] for name in HOSTS}
         self.facts: dict[str, MachineFacts] = {}
         self.hung: dict[str, threading.Event] = {}  # servers whose disk does not answer before that
         self.clock_ahead: dict[str, int] = {}  # ms
@@ -92,6 +94,7 @@ class World:
                 port_in_use=lambda host, port: (host, port) in self.listening,
                 logs=lambda state: self.logs,
                 engine_version=lambda: "9.1.2",
+                numbers=self._numbers(server),
                 facts=lambda: self._read(server),
                 environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
             ),
@@ -113,6 +116,12 @@ class World:
             return [dict(sample) for sample in self.counters[server]]
 
         return count
+
+    def _numbers(self, server: str) -> Numbers:
+        async def statistics(start_id: int | None) -> list[EngineStatistics]:
+            return [item for item in self.statistics[server] if start_id in (None, item.start_id)]
+
+        return Numbers(statistics=statistics, looks=lambda: self.engine_looks[server], tally=self.submitter.tally)
 
     def _read(self, server: str) -> MachineFacts:
         if server in self.hung:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from dkv.cli.errors import CliError
-from dkv.cli.session import ContextFile
+from dkv.cli.session import ContextFile, hint_here
 from dkv.config import config_file
 from dkv.user_dirs import config_dir
 
@@ -32,3 +33,10 @@ def test_it_is_beside_the_settings(xdg: str | None) -> None:
     environ = {"HOME": "/h"} | ({"XDG_CONFIG_HOME": xdg} if xdg else {})
     assert config_file(environ) == Path(config_dir(environ), "dkv.toml")
     assert config_dir(environ) == ("/x/dkv" if xdg == "/x" else "/h/.config/dkv")
+
+
+def test_a_manager_that_listens_here_is_offered_where_none_is_connected() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert hint_here(port) == f"Connect-DkvManager 127.0.0.1:{port}"
+    assert hint_here(port) == ""

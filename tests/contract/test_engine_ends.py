@@ -223,6 +223,13 @@ def test_commands_are_counted(engine_machine: Machine) -> None:
         await machine.read(1, "key-0")
         (engine,) = await machine.engines.count()
         assert (engine.start_id, engine.gets, engine.puts, engine.keys) == (1, 1, 3, 3)
+        (statistics,) = await machine.engines.statistics(1)
+        assert (statistics.start_id, statistics.group) == (1, machine.spec(1, 1).group)
+        assert statistics.fields["role"] == "master"
+        assert statistics.fields["cmdstat_set"].startswith("calls=3,"), statistics.fields
+        assert statistics.fields["db0"].startswith("keys=3,")
+        assert statistics.fields["cluster_state"] == "ok"
+        assert await machine.engines.statistics(2) == []
 
     engine_machine.play(scenario)
 

@@ -76,7 +76,9 @@ def test_a_second_run_costs_nearly_nothing(bare: Path) -> None:
     assert time.monotonic() - before < 2
 
 
-def test_where_there_is_no_etcd_one_sentence_says_what_is_skipped_and_how_to_get_it(bare: Path, poor_path: Path) -> None:
+def test_of_each_program_of_tests_that_is_not_there_one_sentence_says_what_is_skipped_and_how_to_get_it(
+    bare: Path, poor_path: Path
+) -> None:
     venv = bare / ".venv" / "bin"
     venv.mkdir(parents=True)
     for name in ("python", "dkv"):
@@ -85,9 +87,10 @@ def test_where_there_is_no_etcd_one_sentence_says_what_is_skipped_and_how_to_get
     (bare / ".venv" / "dkv-stamp").write_text(stamp(bare))
     answer = run(bare, "setup", PATH=str(poor_path))
     assert answer.returncode == 0, answer.stderr
-    lines = [line for line in answer.stderr.splitlines() if "etcd" in line]
-    assert len(lines) == 1
-    assert "tests are skipped; install etcd 3.4.23 or newer" in lines[0]
+    for program, wanted in (("etcd", "etcd 3.4.23 or newer"), ("promtool", "promtool, which comes with Prometheus,")):
+        lines = [line for line in answer.stderr.splitlines() if program in line]
+        assert len(lines) == 1
+        assert f"tests are skipped; install {wanted}" in lines[0]
 
 
 def stamp(checkout: Path) -> str:

@@ -340,6 +340,9 @@ class FakeEngines:
     async def count(self) -> list[Any]:
         return []
 
+    async def statistics(self, start_id: int | None = None) -> list[Any]:
+        return []
+
 
 class Clock:
     """Seconds that a test moves."""

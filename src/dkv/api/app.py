@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from dkv.api import (
     access,
@@ -17,11 +18,13 @@ from dkv.api import (
     docs,
     events,
     hotcopies,
+    logs,
     machines,
     maintenance,
     metrics,
     plan,
     problems,
+    prometheus,
     recovery,
     status,
     stores,
@@ -43,6 +46,8 @@ NATIVE = (
     maintenance,
     machines,
     metrics,
+    prometheus,
+    logs,
     events,
     status,
     recovery,
@@ -71,10 +76,17 @@ class Api:
         self.dialects = (Dialect(native, "Problem", "application/problem+json"), Dialect(dialect, "Error", "application/json"))
         self.access_control: Literal["on", "off"] = "on" if control else "off"
         self.documents: dict[bool | None, description.Json] = {}
+        self.answered: Counter[str] = Counter()  # requests by the status of their answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         spoken = scope["type"] == "http" and errors.speaks(scope["path"])
-        await self.dialects[spoken].app(scope, receive, send)
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.answered[str(message["status"])] += 1
+            await send(message)
+
+        await self.dialects[spoken].app(scope, receive, counting)
 
     def _application(
         self, routers: Sequence[APIRouter], parameters: Callable[[Request], None], answer: problems.Answer

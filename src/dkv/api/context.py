@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
+from dkv import kernel
 from dkv.api.origin import Attributed, Commands, origin_of
 from dkv.control.certificates import Certificates
 from dkv.control.submit import View
+from dkv.control.tally import Tally
 from dkv.domain.machine_checks import MachineFacts
 from dkv.domain.model import DatabaseOptions, Process, Server, State
 from dkv.store.contract import StoredEvent, StoreError
@@ -60,6 +62,40 @@ class Peers:
     patience: float = 1.0  # s another manager has to answer what is looked at here
 
 
+@dataclass(frozen=True)
+class EngineStatistics:
+    """What one engine of this machine says of itself: the fields of INFO and CLUSTER INFO."""
+
+    start_id: int
+    group: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EngineLook:
+    """One engine of an archive at its manager's last look; `free_bytes` is of its file system, 0 unknown."""
+
+    start_id: int
+    fenced: bool
+    archive_bytes: int
+    free_bytes: int
+
+
+async def no_statistics(start_id: int | None) -> Sequence[EngineStatistics]:
+    """No engine answers."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What a manager reads where metrics are asked for. `statistics` are of the engines of one process, or of all."""
+
+    statistics: Callable[[int | None], Awaitable[Sequence[EngineStatistics]]] = no_statistics
+    looks: Callable[[], Sequence[EngineLook]] = tuple
+    usage: Callable[[], kernel.Usage] = kernel.usage
+    tally: Tally = field(default_factory=lambda: Tally(lambda: 0.0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalMachine:
     """What a manager sees of the machine that it runs on, and of its engines there."""
@@ -70,6 +106,7 @@ class LocalMachine:
     engine_version: Callable[[], str] = lambda: ""  # of the engine program
     logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # of the manager and of the engines
     environment: Callable[[], Mapping[str, str]] = dict  # of the manager's process, as it is
+    numbers: Numbers = Numbers()
     facts: Callable[[], MachineFacts] = lambda: MachineFacts(-1, -1, -1, "")  # takes a moment: it writes to the disk
 
 

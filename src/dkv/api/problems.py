@@ -27,6 +27,7 @@ API_CODES: dict[str, Entry] = {
     "forbidden_origin": Entry(403, 1, "a web page of another origin may not use a manager"),
     "cannot_plan": Entry(400, 2, "the request is not a command, so it cannot be planned"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
+    "unknown_target": Entry(404, 1, "no engine of this server is reached at that address"),
     "method_not_allowed": Entry(405, 1, "the address does not support that method"),
     "not_supported": Entry(400, 1, "the request asks for something of NuoDB that dkv does not have"),
     "manager_away": Entry(503, 1, "another manager has to answer and does not"),

@@ -82,7 +82,7 @@ def bind(cmdlet: Cmdlet, arguments: Sequence[Argument], variables: Mapping[str, 
     _place(cmdlet, loose, given)
     missing = [p for p in cmdlet.params if p.required and p.name not in given]
     if missing:
-        raise Usage(f"{cmdlet.name} needs {written(missing[0])}: {missing[0].help}.", usage_line(cmdlet))
+        raise Usage(f"{cmdlet.name} needs {written(missing[0])}: {missing[0].help}.", shortest_usage(cmdlet))
     return {p.name: convert(p, given[p.name]) if p.name in given else p.default for p in cmdlet.params}
 
 
@@ -115,7 +115,7 @@ def _place(cmdlet: Cmdlet, values: Sequence[object], given: dict[str, Any]) -> N
     free = sorted((p for p in cmdlet.params if p.position is not None and p.name not in given), key=_position)
     for value in values:
         if not free:
-            raise Usage(f"'{_shown(value)}' belongs to no parameter of {cmdlet.name}.", usage_line(cmdlet))
+            raise Usage(f"'{_shown(value)}' belongs to no parameter of {cmdlet.name}.", shortest_usage(cmdlet))
         given[free.pop(0).name] = value
 
 
@@ -145,8 +145,19 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def usage_line(cmdlet: Cmdlet) -> str:
-    """`Usage: New-DkvStore -Name <name> ... [-Parallel]`."""
+def shortest_usage(cmdlet: Cmdlet) -> str:
+    """`Usage: New-DkvStore -Name <string> -InstancePrefix <string>; dkv help New-DkvStore has the rest.`"""
+    required = [text for param, text in _usage(cmdlet) if param.required]
+    rest = f"; dkv help {cmdlet.name} has the rest" if len(required) < len(cmdlet.params) else ""
+    return f"{' '.join(['Usage:', cmdlet.name, *required])}{rest}."
+
+
+def usage_words(cmdlet: Cmdlet) -> list[str]:
+    """Each parameter as it is written, with the kind of its value; in brackets where it may be left out."""
+    return [text if param.required else f"[{text}]" for param, text in _usage(cmdlet)]
+
+
+def _usage(cmdlet: Cmdlet) -> list[tuple[Param, str]]:
     value = {
         "switch": "",
         "number": " <int>",
@@ -155,11 +166,7 @@ def usage_line(cmdlet: Cmdlet) -> str:
         "words": " <string> ...",
         "pairs": " <key> <value> ...",
     }
-    parts = []
-    for p in cmdlet.params:
-        text = f"{written(p)}{value.get(p.kind, ' <string>')}"
-        parts.append(text if p.required else f"[{text}]")
-    return " ".join(["Usage:", cmdlet.name, *parts])
+    return [(param, f"{written(param)}{value.get(param.kind, ' <string>')}") for param in cmdlet.params]
 
 
 def convert(param: Param, value: object) -> object:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
 from dkv.cli import nouns
-from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
+from dkv.cli.binding import Bound, Cmdlet, Param, bind
 from dkv.cli.errors import DONE, FAILED, INTERRUPTED, NotPrinted, Usage
 from dkv.cli.manager_pool import Refusals
 from dkv.cli.output import NARROW
@@ -185,6 +185,7 @@ def find_cmdlet(name: str) -> Cmdlet:
 def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> int:
     """Run one command to its exit code. Everything that can go wrong is printed here, in one sentence with a hint."""
     session.sent.clear()
+    session.screen.silent = True
     json_before = session.screen.as_json
     try:
         return _run(session, find_cmdlet(name), arguments)
@@ -215,6 +216,8 @@ def _hint(session: Session, error: HintedError) -> str | Hint:
 
 def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int:
     if any(isinstance(a, Parameter) and a.name.lower() in HELP_WORDS for a in arguments):
+        from dkv.cli.help import show_help
+
         return show_help(session, cmdlet)
     if cmdlet.alone and session.in_shell:
         raise Usage(f"{cmdlet.name} is a program of its own.", f"Run dkv {cmdlet.name} outside this shell.")
@@ -226,7 +229,16 @@ def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int
         from dkv.cli.dry_run import dry_run
 
         return dry_run(session, lambda: code(session, bound))
-    return code(session, bound)
+    exit_code = code(session, bound)
+    if exit_code == DONE and session.sent and session.screen.silent:
+        session.screen.note(f"Accepted: {_shortly(cmdlet, bound)}.")
+    return exit_code
+
+
+def _shortly(cmdlet: Cmdlet, bound: Bound) -> str:
+    """A command with what it is about, such as `delete database orders`."""
+    about = (str(bound[param.name]) for param in cmdlet.params if param.required and param.kind in ("text", "name", "number"))
+    return f"{cmdlet.name} {next(about, '')}".rstrip()
 
 
 def _code(cmdlet: Cmdlet) -> Callable[[Session, Bound], int]:
@@ -238,43 +250,6 @@ def _code(cmdlet: Cmdlet) -> Callable[[Session, Bound], int]:
     module, name = cmdlet.code.split(":")
     function: Callable[[Session, Bound], int] = getattr(import_module(f"dkv.cli.{module}"), name)
     return function
-
-
-def show_help(session: Session, cmdlet: Cmdlet) -> int:
-    """Print what a command does and its parameters."""
-    lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
-    for p in cmdlet.params:
-        choices = f": {', '.join(p.choices)}" if p.choices else ""
-        default = f"; default: {p.default}" if p.default else ""
-        lines.append(f"  {written(p).ljust(19)} {p.help}{choices}{default}{'; required' if p.required else ''}")
-        lines += (f"    {key.ljust(25)} {what}" for key, what in p.keys)
-    for line in lines:
-        session.screen.line(line)
-    return DONE
-
-
-def show_table(session: Session, commands: Sequence[Cmdlet]) -> int:
-    """One line for each command: its name and what it does."""
-    for command in commands:
-        session.screen.line(f"{command.name.ljust(26)} {command.synopsis}")
-    return DONE
-
-
-def show_commands(session: Session) -> int:
-    """Every command with what it does."""
-    session.screen.line("dkv: a self-managing distributed key-value database on Valkey engines.")
-    everything = nouns.everything()
-    programs = [cmdlet for cmdlet in everything if cmdlet.alone]
-    verbs = [cmdlet for cmdlet in everything if not cmdlet.alone]
-    sections = (
-        ("Programs (dkv NAME --help)", programs),
-        ("Verbs (dkv VERB NOUN --help)", verbs),
-        ("Cmdlets (dkv NAME -?)", CMDLETS),
-    )
-    for title, commands in sections:
-        session.screen.block(f"\n{title}:")
-        show_table(session, commands)
-    return DONE
 
 
 def _interrupted(session: Session) -> str:

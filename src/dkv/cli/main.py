@@ -32,17 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(screen: Screen, words: list[str]) -> int:
     from dkv.cli import nouns
     from dkv.cli.binding import from_argv
-    from dkv.cli.cmdlets import run_cmdlet, show_commands, show_table
+    from dkv.cli.cmdlets import CMDLETS, run_cmdlet
     from dkv.cli.session import Session
 
-    if words[:1] == ["--version"]:
+    if words[:1] in (["--version"], ["version"]):
         return _version(screen)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
     session = Session(screen)
+    if words[:1] == ["--complete"]:
+        from dkv.cli.completion import complete
+
+        return complete(session, words[1:])
     if not words or words[0] in ("--help", "-h", "-?"):
-        return show_commands(session)
+        from dkv.cli.help import show_commands
+
+        return show_commands(session, CMDLETS)
     if words[0] in nouns.VERB_WORDS and words[1:2] in (["--help"], ["-h"], ["-?"]):
+        from dkv.cli.help import show_table
+
         return show_table(session, nouns.of_verb(words[0]))
     screen.verbs = not _is_cmdlet(words[0])
     used = 2 if words[0] in nouns.VERB_WORDS else 1

@@ -143,6 +143,8 @@ class Screen:
 
     verbs = False
     """Whether who is read to types verbs; else cmdlets."""
+    silent = True
+    """Whether nothing was printed since the command began."""
 
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None, colour: bool | None = None) -> None:
         self.out = out or sys.stdout
@@ -195,6 +197,7 @@ class Screen:
     def _put(self, text: str) -> None:
         """What can move nothing but what we want to move."""
         self.clear_progress()
+        self.silent = False
         print(text, file=self.out, flush=True)
 
     # -- words --------------------------------------------------------------------------------------------------
@@ -226,6 +229,7 @@ class Screen:
     def note(self, text: str) -> None:
         """A word beside the data, such as a warning."""
         self.clear_progress()
+        self.silent = False
         print(printable(text), file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
@@ -289,7 +293,7 @@ def columns_of(stream: TextIO) -> int:
     """The width of the terminal, at most COLUMNS; 80 where neither is known."""
     try:
         width = os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # no terminal, or a stream that was closed before the program began
         width = 0
     limit_text = os.environ.get("COLUMNS", "")
     limit = int(limit_text) if limit_text.isascii() and limit_text.isdigit() else 0

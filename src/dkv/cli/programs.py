@@ -6,6 +6,7 @@ on it.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,27 @@ VERBS = (
         alone=True,
     ),
     Cmdlet(
+        "service install",
+        "Has systemd run this machine's manager from now on, and at every boot.",
+        "service:install",
+        (
+            Param("--user", "switch", "a service of your own, without root, that starts when you log in", default=False),
+            Param("--print", "switch", "print the unit, and change nothing", default=False),
+            Param("--run-as", "text", "the user that the manager and its engines run as", default="dkv"),
+            *SETTINGS,
+            Param("--peer", "text", "join the domain of the manager at this address first, with a join token"),
+            Param("--join-file", "text", "the file that holds the join token; that user has to be able to read it"),
+        ),
+        alone=True,
+    ),
+    Cmdlet(
+        "service remove",
+        "Stops the manager and removes its service; engines keep running, and all data stay.",
+        "service:remove",
+        (Param("--user", "switch", "the service of your own", default=False),),
+        alone=True,
+    ),
+    Cmdlet(
         "playground",
         "Runs a whole domain on this machine, to try it and to break it.",
         "programs:playground",
@@ -99,6 +121,27 @@ VERBS = (
         "status:status",
         (MANAGERS, OUTPUT),
     ),
+    Cmdlet(
+        "logs",
+        "Shows the newest lines of the log of a manager, or of one process; -f also those that come, until Ctrl-C.",
+        "logs:logs",
+        (
+            Param("--start-id", "number", "the process's start id; default: the log of a manager", low=0, high=10**9),
+            Param("--server-id", "text", "the manager of this server; default: the one that answers"),
+            Param("--follow", "switch", "also show new lines, until Ctrl-C", default=False, aliases=("f",)),
+            Param("--lines", "number", "number of newest lines", default=200, high=10_000),
+            MANAGERS,
+            OUTPUT,
+        ),
+    ),
+    Cmdlet(
+        "completion",
+        "Prints what has a shell complete command lines, names of stores, instances and servers too.",
+        "completion:completion",
+        (Param("--shell", "word", "the shell", required=True, position=0, choices=("bash", "zsh", "fish")),),
+        alone=True,
+    ),
+    Cmdlet("manual", "Prints the manual page: dkv manual > /usr/local/share/man/man1/dkv.1", "manual:manual", alone=True),
     Cmdlet(
         "shell",
         "Runs cmdlets and verbs line by line, with history and completion.",
@@ -144,8 +187,26 @@ VERBS = (
 # The manager ---------------------------------------------------------------------------------------------------------
 
 
+def c_library() -> str:
+    """The GNU C library and its release, such as "glibc 2.36"; "" where there is another one."""
+    return (os.confstr("CS_GNU_LIBC_VERSION") or "") if "CS_GNU_LIBC_VERSION" in os.confstr_names else ""
+
+
+def refuse_elsewhere(platform: str = sys.platform, library: str | None = None) -> None:
+    """Managers and engines run on Linux with the GNU C library only. Raises CliError."""
+    if platform != "linux":
+        raise CliError(
+            "A manager runs on Linux only.", "From this machine dkv commands managers elsewhere: --managers https://HOST:PORT."
+        )
+    if not (c_library() if library is None else library).startswith("glibc"):
+        raise CliError(
+            "A manager needs the GNU C library, and this system has another one.", "Take a Linux with glibc 2.28 or newer."
+        )
+
+
 def manager_run(session: Session, bound: Bound) -> int:
     """Hand over to the composition root."""
+    refuse_elsewhere()
     return int(_function("dkv.daemon", "run")(_settings(bound), _joining(session, bound)))
 
 
@@ -178,11 +239,17 @@ def _settings(bound: Bound) -> Any:
     return load_settings(flags, file=_path(bound["--config"]) if bound["--config"] else None)
 
 
+def check_settings(bound: Bound) -> None:
+    """Whether a manager could be run with these. Raises ConfigError."""
+    _settings(bound)
+
+
 # Playground and shell ------------------------------------------------------------------------------------------------
 
 
 def playground(session: Session, bound: Bound) -> int:
     """Run a playground to its end."""
+    refuse_elsewhere()
     options = {name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once")}
     directory = _path(bound["--dir"]) if bound["--dir"] else None
     return int(_function("dkv.playground", "main")(session.screen, directory=directory, **options))

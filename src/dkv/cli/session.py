@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from dkv.cli.binding import Bound
@@ -115,7 +117,7 @@ class Session:
         """The managers a command is for: `-Managers`, else the connected ones. Raises NothingSent or Usage."""
         texts = bound["Managers"] or self.managers()
         if not texts:
-            raise NothingSent(NO_MANAGERS)
+            raise NothingSent(NO_MANAGERS, hint_here(MANAGER_PORT))
         return endpoints(texts, int(bound["Port"]))
 
     def pool(self, managers: Sequence[str] | None) -> ManagerPool:
@@ -143,6 +145,13 @@ class Session:
             clock=self.clock,
             sleep=self.sleep,
         )
+
+
+def hint_here(port: int) -> str:
+    """How to use the manager of this machine, if one listens at that port; "" if none does."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return f"Connect-DkvManager 127.0.0.1:{port}"
+    return ""
 
 
 def endpoints(texts: Sequence[str], port: int) -> list[Endpoint]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from dkv.cli import nouns
-from dkv.cli.binding import written
-from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help, show_table
+from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet
+from dkv.cli.completion import FILES, Ask, asked, candidates, nothing_known
 from dkv.cli.errors import BAD_USAGE, DONE, INTERRUPTED, CliError, Usage
+from dkv.cli.help import show_help, show_table
 from dkv.cli.powershell import (
     Argument,
     Assignment,
@@ -163,7 +165,7 @@ def interact(session: Session) -> int:
 
 def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; after an incomplete one another line is read, Ctrl-C drops it."""
-    ask = prompter(config_dir(session.environ), completions)
+    ask = prompter(config_dir(session.environ), lambda before: completions(before, partial(asked, session)))
     text = ""
     while True:
         try:
@@ -220,16 +222,12 @@ def _private_file(directory: str, name: str) -> str:
     return path
 
 
-def completions(before: str = "") -> list[str]:
-    """The completions of the text `before`: cmdlets and verbs, the nouns of a verb, then the parameters of the command."""
+def completions(before: str = "", ask: Ask = nothing_known) -> list[str]:
+    """The completions of the text `before`: commands, the nouns of a verb, parameters, and values as `ask` knows them."""
     words = before.replace("`\n", " ").split()
-    whole = len(words) if before[-1:].isspace() else len(words) - 1  # words that are not being typed any more
-    if whole <= 0:
-        return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERB_WORDS, "help", "exit"]
-    if whole == 1 and words[0].lower() in nouns.VERB_WORDS:
-        return [command.name.partition(" ")[2] for command in nouns.of_verb(words[0].lower())]
-    try:
-        command = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERB_WORDS else 1]))
-    except CliError:
-        return [cmdlet.name for cmdlet in CMDLETS]
-    return [written(param) for param in command.params]
+    whole, typed = (words, "") if before[-1:].isspace() else (words[:-1], "".join(words[-1:]))
+    offered = [word.partition("\t")[0] for word in candidates([*whole, "-" if typed.startswith("-") else ""], ask)]
+    if not whole:
+        elsewhere = {command.name for command in nouns.tables("") if command.alone}
+        return [*(word for word in offered if word not in elsewhere), "exit"]
+    return [word for word in offered if word != FILES] or [cmdlet.name for cmdlet in CMDLETS]

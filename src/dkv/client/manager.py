@@ -98,6 +98,10 @@ class ManagerClient:
         """The writes that `enforce_leader` could lose at most; changes nothing."""
         return cast("schemas.LeaderBound", self.read(_leader(name, group), archiveId=archive_id))["bound"]
 
+    def log_part(self, start_id: int | None = None, lines: int = 200, after: str = "") -> schemas.LogPart:
+        """The newest lines of the log of the manager, or of a process of it; with `after`, the `next` of a part, later ones."""
+        return cast("schemas.LogPart", self.read("/logs", startId=start_id, lines=lines, after=after or None))
+
     def state(self) -> schemas.Records:
         """The whole domain state as records, secrets included: for a backup."""
         return cast("schemas.Records", self.read("/state"))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dkv.control.access import Access
+from dkv.control.tally import Tally
 from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Event, Refused
@@ -72,7 +73,7 @@ class Submitter:
     """Turns commands into commits.
 
     `clock` gives the wall clock in ms; `token` gives a fresh random word; `on_event` is called with each event written, `access`
-    notes whether commits get through. `judge` is decide(), or what compares its answer with another.
+    notes whether commits get through, `tally` counts them. `judge` is decide(), or what compares its answer with another.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Submitter:
         access: Access | None = None,
         *,
         judge: Judge = decide,
+        tally: Tally | None = None,
     ) -> None:
         self._store = store
         self._judge = judge
@@ -91,6 +93,7 @@ class Submitter:
         self._token = token
         self._on_event = on_event
         self._access = access or Access(clock, lambda: 0.0, lambda text: None)
+        self.tally = tally or Tally(lambda: 0.0)
 
     async def view(self) -> View:
         """A linearizable read. Raises store.Unavailable."""
@@ -134,11 +137,16 @@ class Submitter:
             state = view_of(snapshot).state
             decision = self._judge(state, command)
             if isinstance(decision, Refused) or (decision.state is state and not key):
+                self.tally.decided(state, command, isinstance(decision, Accepted))
                 return decision
+            begun = self.tally.now()
             try:
                 await self._commit(snapshot, state, decision, key)
             except Conflict:
+                self.tally.conflicts += 1
                 continue
+            self.tally.commits.note(self.tally.now() - begun)
+            self.tally.decided(state, command, True)
             for event in decision.events:
                 self._on_event(event)
             return decision

@@ -438,6 +438,15 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class EngineStatistics:
+    """What one engine says of itself and of its work since it started: the fields of INFO and CLUSTER INFO as it writes them."""
+
+    start_id: int
+    group: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class QuiescePoint:
     """What a leader held at a moment. Equal file and size at two moments: nothing was written in between.
 
@@ -630,6 +639,9 @@ class EngineLifecycle(Protocol):
 
     async def count(self) -> Sequence[Counters]:
         """Command counts of every living engine."""
+
+    async def statistics(self, start_id: int | None = None) -> Sequence[EngineStatistics]:
+        """Of every living engine, or of those of one process. One that does not answer is left out; nothing is changed by it."""
 
 
 class Replication(Protocol):

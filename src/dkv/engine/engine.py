@@ -18,6 +18,7 @@ from dkv.engine.contract import (
     EngineFull,
     EngineRefused,
     EngineSeen,
+    EngineStatistics,
     EngineUnreachable,
     EngineUsers,
     ExitSeen,
@@ -421,7 +422,15 @@ class Engine:
             counted = await asyncio.gather(*(part.count() for part in self.parts))
             return replies.together([counters for counters in counted if counters is not None])
         try:
-            info = await self.valkey.statistics()
+            info = await self.valkey.counts()
         except (EngineUnreachable, EngineRefused):
             return None
         return replies.parse_counters(self.start_id, info, int(time.monotonic() * 1000))
+
+    async def statistics(self) -> EngineStatistics | None:
+        """What it says of itself, None when it does not answer. Not of a memory-only process, but of each engine of it."""
+        try:
+            fields = await self.valkey.statistics()
+        except (EngineUnreachable, EngineRefused):
+            return None
+        return EngineStatistics(self.start_id, self.run.record.group, fields)

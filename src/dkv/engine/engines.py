@@ -23,6 +23,7 @@ from dkv.engine.contract import (
     EngineRefused,
     EngineSeen,
     EngineSpec,
+    EngineStatistics,
     EngineUnreachable,
     EngineUsers,
     ExitSeen,
@@ -395,3 +396,9 @@ class ValkeyEngines(HotCopies, TailSources):
         living = [engine for engine in self._engines.values() if engine.alive]
         counted = await asyncio.gather(*(engine.count() for engine in living))
         return [counters for counters in counted if counters is not None]
+
+    async def statistics(self, start_id: int | None = None) -> Sequence[EngineStatistics]:
+        """See the contract."""
+        living = [engine for engine in self._engines.values() if engine.alive and start_id in (None, engine.start_id)]
+        answers = await asyncio.gather(*(part.statistics() for engine in living for part in engine.parts or (engine,)))
+        return [answer for answer in answers if answer is not None]

@@ -578,6 +578,22 @@ class Metrics(TypedDict):
     refusedRequests: dict[str, int]
 
 
+class LogPart(TypedDict):
+    """Lines of one log of a server, `name` as in its support bundle, oldest first; `next` asks for what comes after them."""
+
+    server: str
+    name: str
+    lines: list[str]
+    next: str
+
+
+class ScrapeTargets(TypedDict):
+    """One engine that Prometheus may scrape: its address as `targets`, and the labels of its samples."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
 class MachineFinding(TypedDict):
     """One thing that is not as it should be on a machine, and what mends it; a `problem` stops something, else it is advice."""
 

@@ -13,7 +13,7 @@ from dkv.cli.errors import Usage
 from dkv.spelling import nearest
 
 NOUNS_OF_FILE = {
-    "programs": "run state stop",
+    "programs": "install remove run state stop",
     "nouns.archives": "archive archives storage-group storage-groups",
     "nouns.authority": "ca join-token join-tokens",
     "nouns.databases": "database database-options databases startplan",
@@ -22,6 +22,7 @@ NOUNS_OF_FILE = {
     "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
     "nouns.checks": "machines",
     "nouns.maintenance": "leader leaders",
+    "nouns.monitoring": "alerts dashboard",
     "nouns.processes": "process processes server-processes",
     "nouns.records": (
         "certificate-info effective-license kubernetes-config load-balancer load-balancer-config load-balancers "
@@ -47,11 +48,11 @@ MORE = {
 VERB_WORDS = tuple(  # every first word of a command of two words
     (
         "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild remove restart restore "
-        "rotate set show shutdown start switchover update"
+        "rotate service set show shutdown start switchover update"
     ).split()
 )
 
-PROGRAMS = ("login", "logout", "playground", "shell", "status")
+PROGRAMS = ("completion", "login", "logout", "logs", "manual", "playground", "shell", "status")
 """Commands of one word."""
 
 

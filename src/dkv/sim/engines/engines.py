@@ -20,6 +20,7 @@ from dkv.engine.contract import (
     CutSeen,
     EngineRefused,
     EngineSpec,
+    EngineStatistics,
     EngineUnreachable,
     EngineUsers,
     Identity,
@@ -38,7 +39,7 @@ from dkv.sim.engines.backup_store import BackupPlace, clone
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.machine import SimMachine
-from dkv.sim.engines.observe import look
+from dkv.sim.engines.observe import look, statistics_of
 from dkv.sim.engines.tail import SimFeeds
 from dkv.sim.engines.te import SimMemory
 
@@ -128,6 +129,18 @@ class SimEngines:
             )
             for s, m in sorted(self.machine.memory.items())
             if not m.stopped
+        ]
+
+    async def statistics(self, start_id: int | None = None) -> Sequence[EngineStatistics]:
+        """See the contract. A few of the fields."""
+        await self._pause()
+        machine = self.machine
+        memory = [engine for process in machine.memory.values() if not process.stopped for engine in process.engines]
+        engines = [*machine.engines.values(), *memory]
+        return [
+            EngineStatistics(engine.start_id, engine.group, statistics_of(engine))
+            for engine in engines
+            if not engine.silent and not engine.busy and start_id in (None, engine.start_id)
         ]
 
     # -- archives --------------------------------------------------------------------------------------------------

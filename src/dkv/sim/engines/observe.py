@@ -50,6 +50,21 @@ def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
     return engine.last_seen
 
 
+def statistics_of(engine: SimEngine) -> dict[str, str]:
+    """A few fields of its INFO and CLUSTER INFO."""
+    leads = engine.role == "leader"
+    fields = {
+        "uptime_in_seconds": str(int(engine.net.now() - engine.born_at)),
+        "role": "master" if leads else "slave",
+        "loading": str(int(engine.loading)),
+        "maxmemory": str(engine.max_memory),
+        "cmdstat_get": f"calls={engine.gets},usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
+        "cmdstat_set": f"calls={engine.puts},usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
+        "db0": f"keys={len(engine.data)},expires=0,avg_ttl=0",
+    }
+    return fields | ({} if engine.loading else {"cluster_state": "ok" if _cluster(engine).state_ok else "fail"})
+
+
 def _not_thoroughly(before: EngineSeen, shown: EngineSeen) -> EngineSeen:
     """What INFO says now; what only orders and gossip change as it was before."""
     return replace(
