@@ -87,6 +87,7 @@ class World:
                 leader_server=self._leader,
                 fetch=self._fetch,
                 order=self._order,
+                acts_within=0.05,  # there are no managers: what they do the tests submit
                 patience=60.0,  # the first to be answered also reads the descriptions, on a machine that may be busy
             ),
             machine=LocalMachine(

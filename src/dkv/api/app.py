@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from dkv.api import (
@@ -71,8 +73,8 @@ class Api:
         self.examination = machines.Examination()
         self.streams = Streams(manager)
         self.reporter = access.Reporter(control) if control else None
-        native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)
-        dialect = self._application([nuodb.router], pagination.known_parameters, errors.answer)
+        native = self._application(False, problems.answer)
+        dialect = self._application(True, errors.answer)
         self.dialects = (Dialect(native, "Problem", "application/problem+json"), Dialect(dialect, "Error", "application/json"))
         self.access_control: Literal["on", "off"] = "on" if control else "off"
         self.documents: dict[bool | None, description.Json] = {}
@@ -88,10 +90,7 @@ class Api:
 
         await self.dialects[spoken].app(scope, receive, counting)
 
-    def _application(
-        self, routers: Sequence[APIRouter], parameters: Callable[[Request], None], answer: problems.Answer
-    ) -> FastAPI:
-        judged = [Depends(access.refuse_unjudged)] if self.control else []
+    def _application(self, of_nuodb: bool, answer: problems.Answer) -> FastAPI:
         app = FastAPI(
             title="dkv manager",
             version=VERSION,
@@ -100,11 +99,9 @@ class Api:
             openapi_url=None,
             redirect_slashes=False,
             lifespan=_lifespan,
-            dependencies=[*judged, Depends(parameters), Depends(plain_body)],
+            routes=list(_routes(of_nuodb, self.control is not None)),
         )
         app.state.api = self
-        for router in routers:
-            app.include_router(router)
         problems.install(app, answer)
         if self.control and self.reporter:
             app.add_middleware(access.Access, manager=self.manager, control=self.control, reporter=self.reporter, answer=answer)
@@ -112,6 +109,17 @@ class Api:
             app.add_middleware(access.Uncontrolled)
         app.add_middleware(Guard, manager=self.manager, answer=answer)
         return app
+
+
+@cache
+def _routes(of_nuodb: bool, judged: bool) -> Sequence[BaseRoute]:
+    """The routes of one dialect. They hold nothing of a manager, and FastAPI takes tenths of a second to make them ready."""
+    checks = [Depends(access.refuse_unjudged)] if judged else []
+    checks += [Depends(pagination.known_parameters if of_nuodb else known_parameters), Depends(plain_body)]
+    router = APIRouter(dependencies=checks)
+    for part in [nuodb.router] if of_nuodb else [module.router for module in NATIVE]:
+        router.include_router(part)
+    return router.routes
 
 
 def create_app(manager: ManagerContext, control: AccessControl | None = None) -> Api:

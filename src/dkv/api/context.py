@@ -50,7 +50,7 @@ async def no_leases() -> Mapping[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Peers:
-    """The other managers of the domain. `fetch` takes (server, target, seconds), `order` before them the principal that orders;
+    """The managers of the domain. `fetch` takes (server, target, seconds), `order` before them the principal that orders;
     they may raise OSError only.
     `leader_server` and `lease_ages` are called after the view was read that they are shown with: then they have every server
     that it shows alive."""
@@ -60,6 +60,7 @@ class Peers:
     leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
     lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = no_leases  # ms since each manager renewed its lease
     patience: float = 1.0  # s another manager has to answer what is looked at here
+    acts_within: float = 2.0  # s any manager has to do what a request answers best after, such as to look at a directory
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dkv.api.context import Context, ManagerContext
 from dkv.api.dependencies import Key, accepted, database_of, instance_of, repeated
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
-from dkv.api.waiting import MANAGER_WITHIN, until
+from dkv.api.waiting import until
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.domain.model import State
@@ -77,7 +77,7 @@ async def prepared(manager: ManagerContext, done: Accepted) -> int:
         copy = state.copies.get(copy_id)
         return copy is None or copy.stage is not CopyStage.PREPARING
 
-    copy = (await until(manager, looked_at, MANAGER_WITHIN)).copies.get(copy_id)
+    copy = (await until(manager, looked_at, manager.peers.acts_within)).copies.get(copy_id)
     if copy is not None and copy.stage is CopyStage.FAILED:
         raise refuse(
             "cannot_copy",

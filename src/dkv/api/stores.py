@@ -12,7 +12,7 @@ from dkv.api.dependencies import Judged, Key, accepted, database_of, instance_of
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
-from dkv.api.waiting import MANAGER_WITHIN, until
+from dkv.api.waiting import until
 from dkv.control.submit import RequestKey, View
 from dkv.domain import status
 from dkv.domain.decision import Accepted, Refused
@@ -85,7 +85,7 @@ async def _retired(manager: ManagerContext, name: str) -> None:
         archives = (a for a in state.archives.values() if a.database == name and a.removed)
         return not any(state.server_alive(archive.server_id) for archive in archives)
 
-    await until(manager, retired, MANAGER_WITHIN)
+    await until(manager, retired, manager.peers.acts_within)
 
 
 @router.post("/{name}/stop", status_code=202)

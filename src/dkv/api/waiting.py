@@ -10,7 +10,6 @@ from dkv.api.context import ManagerContext
 from dkv.domain.model import State
 from dkv.store.contract import StoreError
 
-MANAGER_WITHIN = 2.0  # s a manager has to do what a request answers best after, such as to look at a directory
 POLL = 0.25  # s between two looks whether the manager ends
 
 

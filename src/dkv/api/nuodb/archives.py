@@ -17,7 +17,7 @@ from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
 from dkv.api.routing import Router
 from dkv.api.topology import check_directories
-from dkv.api.waiting import MANAGER_WITHIN, until
+from dkv.api.waiting import until
 from dkv.domain.model import State
 from dkv.domain.orders import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.refusals import unknown_archive
@@ -121,7 +121,7 @@ async def _read(manager: ManagerContext, archive_id: int) -> None:
         archive = state.archives.get(archive_id)
         return archive is None or not archive.unread or not state.server_alive(archive.server_id)
 
-    await until(manager, looked_at, MANAGER_WITHIN)
+    await until(manager, looked_at, manager.peers.acts_within)
 
 
 async def _retired(manager: ManagerContext, archive_id: int) -> None:
@@ -131,7 +131,7 @@ async def _retired(manager: ManagerContext, archive_id: int) -> None:
         archive = state.archives.get(archive_id)
         return archive is None or not state.server_alive(archive.server_id)
 
-    await until(manager, retired, MANAGER_WITHIN)
+    await until(manager, retired, manager.peers.acts_within)
 
 
 def _server(body: ArchiveBody) -> str:
