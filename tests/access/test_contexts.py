@@ -6,11 +6,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from dkv.access import certificates, crypto
+from dkv.access.certificate_files import CertificateFiles
 from dkv.access.contexts import Contexts
 from dkv.access.crypto import Malformed
 from dkv.access.moments import moment
@@ -209,6 +212,39 @@ def test_a_manager_calls_with_the_leaf_that_it_has_now(place: Place, listener: L
     place.replace(place.files.bundle, other.certificate)
     with pytest.raises(OSError):
         Listener.ask(listener, client(place.bundle), name="127.0.0.1")
+
+
+@dataclass(frozen=True)
+class Watched(CertificateFiles):
+    """Files in whose reading the first thread waits a moment for another one to come, and says whether one did."""
+
+    entered: list[int] = field(default_factory=list)
+    met: threading.Event = field(default_factory=threading.Event)
+
+    def trusted(self) -> str:
+        self.entered.append(threading.get_ident())
+        if len(self.entered) > 1:
+            self.met.set()
+        self.met.wait(0.3)
+        self.entered.remove(threading.get_ident())
+        return super().trusted()
+
+
+def test_one_thread_loads_the_files_while_others_wait_for_what_it_loads(place: Place) -> None:
+    """Other managers are called from threads, and listeners live in the event loop."""
+    files = Watched(place.files.directory)
+    contexts = Contexts(files, lambda text: None)
+    contexts.load()
+    place.install("second", place.bundle + certificates.new_authority(place.owner, now()).certificate, place.authority)
+    with ThreadPoolExecutor(3) as threads:
+        calling, accepting, known = (
+            threads.submit(contexts.calling),
+            threads.submit(contexts.accepting),
+            threads.submit(contexts.authorities),
+        )
+        shown = [len(future.result(30).get_ca_certs()) for future in (calling, accepting)]
+    assert not files.met.is_set(), "two threads loaded at once"
+    assert shown == [2, 2] and len(known.result()) == 2, "what is used is of one moment"
 
 
 def test_moments_are_read_by_people() -> None:

@@ -261,6 +261,13 @@ async def a_user_by_certificate(at: Guarded) -> Shown:
 
 
 @caller
+async def a_user_whose_certificate_expired_on_a_standing_connection(at: Guarded) -> Shown:
+    mine = await registered(at)
+    at.world.now += certificates.AUTHORITY_DAYS * DAY
+    return of_certificate(mine.certificate)
+
+
+@caller
 async def the_same_name_with_another_key(at: Guarded) -> Shown:
     await registered(at)
     return of_certificate(certificates.new_authority(Owner("ada"), NOW).certificate)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +20,7 @@ from dkv.access import certificates, crypto, passed_on, passwords, tokens
 from dkv.access.certificates import Owner, Reachable
 from dkv.access.domain_key import new_domain_key
 from dkv.access.passwords import Verifier
+from dkv.access.turns import WAITING_EACH
 from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
 from dkv.api.description import describe
@@ -27,7 +31,7 @@ from dkv.domain.facts import AuthorityFounded
 from dkv.domain.identities import fingerprint_of
 from dkv.domain.orders import CreateToken, DeleteToken, PutRecord
 from dkv.domain.rights import Right
-from dkv.peer import Peer, shown_to
+from dkv.peer import PEER, Peer, shown_to
 from tests.api.world import HOSTS, PORT, World, scenario
 
 NOW = 1_000_000  # as World begins
@@ -66,9 +70,9 @@ class Guarded:
             while len(self.reported) < count:
                 await asyncio.sleep(0)
 
-    def client(self, peer: Peer | None = None, **headers: str) -> httpx.AsyncClient:
+    def client(self, peer: Peer | None = None, address: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:
         app: Any = shown_to(self.api, peer) if peer else self.api
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 9))
         return httpx.AsyncClient(transport=transport, base_url=f"http://{HOSTS['s1']}:{PORT}", headers=headers)
 
     async def ask(self, method: str, path: str, peer: Peer | None = None, body: Any = None, **headers: str) -> httpx.Response:
@@ -306,6 +310,8 @@ async def test_tokens_allow_what_their_role_allows_until_they_expire_or_are_dele
 @guarded
 async def test_a_users_password_is_asked_once_a_minute_and_a_stranger_costs_as_much(at: Guarded) -> None:
     await at.user("ada", "viewer")
+    at_once = [at.ask("GET", DIALECT, **basic("ada", "ada-pw")) for _ in range(5)]
+    assert [answer.status_code for answer in await asyncio.gather(*at_once)] == [200] * 5
     for _ in range(5):
         assert (await at.ask("GET", DIALECT, **basic("ada", "ada-pw"))).status_code == 200
     assert at.asked == 1
@@ -417,43 +423,95 @@ async def test_nobody_gives_or_takes_over_what_it_does_not_have(at: Guarded) -> 
     assert (await at.ask("PUT", f"{users}/mia", Peer(uid=0), {"password": "x", "roles": ["admin"]})).status_code == 201
 
 
+class Stream:
+    """An events stream of a guarded manager, judged again every 20 ms, from its first words on."""
+
+    def __init__(self, at: Guarded, peer: Peer | None, headers: Mapping[str, str]) -> None:
+        self._at = at
+        at.api = create_app(at.world.context("s1"), replace(at.control, judged_every=0.02))
+        self._headers = {"host": f"{HOSTS['s1']}:{PORT}", **headers}
+        self._peer = peer
+        self.ended = asyncio.Event()
+        self._received: list[bytes] = []
+
+    async def __aenter__(self) -> Stream:
+        scope = {
+            "type": "http",
+            "scheme": "http",
+            "method": "GET",
+            "path": "/admin/v1/events",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), text.encode()) for name, text in self._headers.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.11", PORT),
+            PEER: self._peer,
+        }
+        self._task = asyncio.create_task(self._at.api(scope, self._receive, self._send))
+        async with asyncio.timeout(30):
+            while not any(b": events follow" in piece for piece in self._received):
+                assert not self._task.done(), self._received
+                await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with asyncio.timeout(30):
+            await self.ended.wait()
+            await self._task
+        await self._at.api.streams.close()
+
+    async def _receive(self) -> Any:
+        await self.ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self._received.append(message.get("body", b""))
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.ended.set()
+
+
 @guarded
 async def test_a_stream_ends_soon_after_its_token_was_deleted_and_goes_on_while_the_state_is_away(at: Guarded) -> None:
     token = await at.token("viewer")
-    at.api = create_app(at.world.context("s1"), replace(at.control, judged_every=0.02))
-    ended = asyncio.Event()
-    received: list[bytes] = []
-    headers = [(b"host", f"{HOSTS['s1']}:{PORT}".encode()), (b"authorization", token["Authorization"].encode())]
-    scope = {
-        "type": "http",
-        "scheme": "http",
-        "method": "GET",
-        "path": "/admin/v1/events",
-        "query_string": b"",
-        "headers": headers,
-    }
-
-    async def receive() -> Any:
-        await ended.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        received.append(message.get("body", b""))
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            ended.set()
-
-    stream = asyncio.create_task(at.api(scope | {"client": ("127.0.0.1", 1), "server": ("127.0.0.11", PORT)}, receive, send))
-    async with asyncio.timeout(30):
-        while not any(b": events follow" in piece for piece in received):
-            await asyncio.sleep(0)
+    async with Stream(at, None, token) as stream:
         at.world.away = True
         await asyncio.sleep(0.1)  # judged some times meanwhile
-        assert not ended.is_set()
+        assert not stream.ended.is_set()
         at.world.away = False
         await at.world.submit(DeleteToken(token_id=token["Authorization"].split("_")[1]))
-        await ended.wait()
-        await stream
-    await at.api.streams.close()
+
+
+@guarded
+async def test_a_stream_ends_when_its_principal_may_not_look_any_more(at: Guarded) -> None:
+    """Whatever took it away: its token expired, its user is gone or has another password or role, its certificate ended."""
+    mine = certificates.new_authority(Owner("mia"), NOW)
+    await at.user("mia", "viewer", certificate=mine.certificate)
+    leaf = certificates.new_leaf(at.authority, Owner((await at.world.state()).uid), Reachable("uid-of-s2"), NOW)
+
+    async def past(days: int) -> None:
+        at.world.now = NOW + days * certificates.DAY
+
+    async def another_role() -> None:
+        await at.user("bob", "metrics")
+
+    async def another_password() -> None:
+        value = {"roles": ["viewer"], "password": "hash of another"}
+        await at.world.submit(PutRecord(kind="user", key="ada", value=json.dumps(value)))
+
+    for name in ("ada", "bob"):
+        await at.user(name, "viewer")
+    of_leaf, of_mine = (Peer(certificate=crypto.in_der(pem)) for pem in (leaf.certificate, mine.certificate))
+    for peer, headers, happens in (
+        (None, basic("ada", "ada-pw"), another_password),
+        (None, basic("bob", "bob-pw"), another_role),
+        (None, await at.token("viewer", user="bob"), partial(at.remove_user, "bob")),
+        (None, await at.token("viewer", lasts=certificates.DAY), partial(past, 1)),
+        (of_leaf, {}, partial(past, 91)),
+        (of_mine, {}, partial(past, 3651)),
+    ):
+        await at.user("bob", "viewer")
+        async with Stream(at, peer, headers) as stream:
+            assert not stream.ended.is_set()
+            await happens()
 
 
 # What is written down ------------------------------------------------------------------------------------------------
@@ -590,6 +648,55 @@ async def test_refused_attempts_are_counted_shown_and_reported_once_a_minute(at:
     await at.until_reported(2)
     assert [(peer, count) for peer, count, _ in at.reported] == [("127.0.0.1", 1), ("127.0.0.1", 6)]
     assert (await at.world.store.read()).revision == revision
+
+
+@guarded
+async def test_a_bad_credential_counts_where_everybody_is_answered(at: Guarded) -> None:
+    """Who shows a good one sees more there: passwords could be tried by that, and nobody would hear of it."""
+    await at.user("ada", "viewer")
+    wrong = base64.b64encode(b"ada:wrong").decode()
+    for path in ("/admin/v1/identity", "/admin/v1/ca"):
+        answer = await at.ask("GET", path, Authorization=f"Basic {wrong}")
+        assert answer.status_code == 200 and answer.json() == (await at.ask("GET", path)).json()
+    assert answer.json() != (await at.ask("GET", "/admin/v1/identity", **basic("ada", "ada-pw"))).json()
+    await at.ask("GET", "/admin/v1/identity", Peer(certificate=b"none of this domain"))
+    assert at.control.attempts.counted == {"unauthenticated": 3}
+    await at.until_reported(1)
+    assert at.reported[0][2].startswith("GET /admin/v1/identity: The user is not known, or the password is another one.")
+
+
+def test_a_flood_of_passwords_from_one_address_keeps_no_other_waiting() -> None:
+    """Each verification takes a core for 40 ms, there are two at once, and a request that waits keeps its connection."""
+
+    @scenario
+    async def case(world: World) -> None:
+        at, tried = Guarded(world), threading.Event()
+
+        def slow(password: bytes, stored: str) -> bool:
+            if password == b"guess":
+                tried.wait(60)
+            return hashed(password, stored)
+
+        at.api = create_app(world.context("s1"), AccessControl(Verifier(b"key", lambda: 0.0, slow)))
+        await at.user("ada", "viewer")
+
+        async def status(address: str, header: Mapping[str, str]) -> int:
+            async with at.client(address=address, **header) as client:
+                return (await client.get(DIALECT)).status_code
+
+        flood = WAITING_EACH + 8
+        guesses = [asyncio.create_task(status("10.0.0.66", basic(f"u{number}", "guess"))) for number in range(flood)]
+        try:
+            async with asyncio.timeout(30):
+                assert await status("10.0.0.7", basic("ada", "ada-pw")) == 200
+                _, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+                assert len(waiting) >= WAITING_EACH
+        finally:
+            tried.set()
+        assert Counter(await asyncio.gather(*guesses)) == {401: WAITING_EACH, 503: 8}
+        assert await status("10.0.0.66", basic("ada", "ada-pw")) == 200
+
+    case()
 
 
 @guarded

@@ -180,3 +180,23 @@ def test_many_whole_handshakes_at_once_are_all_answered(tmp_path: Path) -> None:
         assert all(b" 200 OK" in answer for answer in answers) and not manager.failures
 
     play(tmp_path, scenario, Limits(128, 16))
+
+
+def test_a_leaf_that_is_renewed_under_load_costs_no_client_an_error(tmp_path: Path) -> None:
+    async def scenario(manager: Served) -> None:
+        context = client(manager.place.bundle)
+
+        async def asks(number: int) -> list[bytes]:
+            return [await manager.asked(context, f"127.0.1.{1 + number}") for _ in range(8)]
+
+        asking = [asyncio.create_task(asks(number)) for number in range(8)]
+        renewals = 0
+        while not all(task.done() for task in asking):
+            manager.place.install(f"leaf-{renewals}")
+            renewals += 1
+            await asyncio.sleep(0.01)
+        answers = [answer for task in asking for answer in await task]
+        assert all(b" 200 OK" in answer for answer in answers) and not manager.failures
+        assert renewals > 5
+
+    play(tmp_path, scenario, Limits(128, 16))

@@ -93,7 +93,9 @@ def test_the_tables_have_the_kinds_there_are() -> None:
 
 def test_every_kind_is_offered_somewhere() -> None:
     sources = "".join(
-        file.read_text() for package in ("domain", "api", "store") for file in (ROOT / "src/dkv" / package).rglob("*.py")
+        file.read_text()
+        for package in ("domain", "api", "store", "control")
+        for file in (ROOT / "src/dkv" / package).rglob("*.py")
     )
     assert [kind for kind in KINDS if f'"{kind}"' not in sources] == []
 

@@ -156,21 +156,29 @@ def judge_peer(leaf: str | bytes, authorities: Sequence[str], owner: Owner, livi
         )
     if read.is_authority:
         return no("bad_certificate", "The certificate is an authority's, not a server's.", AGAIN)
-    if dated := _out_of_date(read, now):
+    if dated := _out_of_date(read.not_before, read.not_after, now):
         return dated
     if not {crypto.SERVER_AUTH, crypto.CLIENT_AUTH} <= read.usages:
         return no("bad_certificate", "The certificate is not for a server and a client at once.", AGAIN)
     return _server_of(read, owner, living)
 
 
-def _out_of_date(read: crypto.Certificate, now: int) -> Refused | None:
-    if now >= read.not_after:
-        message = f"The certificate expired at {moment(read.not_after)}; this machine's clock says {moment(now)}."
-        return no("bad_certificate", message, AGAIN)
-    if now < read.not_before:
+def out_of_date(certificate: str | bytes, now: int) -> Refused | None:
+    """Why a certificate that somebody registered does not count now, whoever signed it."""
+    try:
+        begins, ends = crypto.validity(certificate)
+    except Malformed as error:
+        return no("bad_certificate", f"The certificate cannot be used: {error}.", "Register another one.")
+    return _out_of_date(begins, ends, now, "Register another one.")
+
+
+def _out_of_date(begins: int, ends: int, now: int, then: str = AGAIN) -> Refused | None:
+    if now >= ends:
+        return no("bad_certificate", f"The certificate expired at {moment(ends)}; this machine's clock says {moment(now)}.", then)
+    if now < begins:
         return no(
             "bad_certificate",
-            f"The certificate is valid from {moment(read.not_before)} on; this machine's clock says {moment(now)}.",
+            f"The certificate is valid from {moment(begins)} on; this machine's clock says {moment(now)}.",
             "Compare the clocks of the two machines.",
         )
     return None
@@ -205,4 +213,4 @@ def judge_own(pair: KeyPair, authority: str, now: int) -> Refused | None:
         return no("bad_certificate", "The private key is not the certificate's.", "Have both made anew.")
     if not issued or read.is_authority:
         return no("bad_certificate", "The certificate was not issued by the authority itself.", "Have it signed anew.")
-    return _out_of_date(read, now)
+    return _out_of_date(read.not_before, read.not_after, now)

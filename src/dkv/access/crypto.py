@@ -269,6 +269,12 @@ def _read(parsed: x509.Certificate) -> Certificate:
     )
 
 
+def validity(certificate: str | bytes) -> tuple[int, int]:
+    """From when until when a certificate counts. Raises Malformed."""
+    parsed = _certificate(certificate)
+    return _milliseconds(parsed.not_valid_before_utc), _milliseconds(parsed.not_valid_after_utc)
+
+
 def in_der(certificate: str) -> bytes:
     """A certificate in DER, the bytes that a fingerprint is made of. Raises Malformed."""
     return _certificate(certificate).public_bytes(serialization.Encoding.DER)

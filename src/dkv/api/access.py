@@ -27,10 +27,11 @@ from dkv.access.domain_key import DomainKey
 from dkv.access.passwords import LONGEST_HEADER, Credentials, Verifier, basic_credentials
 from dkv.access.principals import Caller, Kind, Principal
 from dkv.access.roles import AccessRequest
+from dkv.access.turns import Crowded, Turns
 from dkv.api.context import DRY_RUN, ManagerContext
 from dkv.api.guard import LOOKING
 from dkv.api.origin import CALLER
-from dkv.api.problems import Answer, one_line, refuse, waiting
+from dkv.api.problems import Answer, one_line, refuse, refused, waiting
 from dkv.api.rights import SHORTENED, Matched, match, names_in
 from dkv.constants import OPEN_TO_ALL, PRINCIPAL_HEADER, WARNING_HEADER
 from dkv.domain.access import MANAGERS, Token
@@ -51,9 +52,12 @@ JUDGED, STILL_ALLOWED, READER = "dkv.judged", "dkv.still_allowed", "dkv.reader"
 asks from time to time, and whether the sender of an open request may read more than strangers.
 """
 
-VERIFICATIONS = 2  # passwords at once: each takes a core and 19 MiB for 40 ms
 LONGEST_PATH = 200  # characters that are told of a refused request's address
-CHALLENGE = {"WWW-Authenticate": 'Basic realm="dkv", charset="UTF-8", Bearer realm="dkv"'}
+HEADERS = {
+    "unauthenticated": {"WWW-Authenticate": 'Basic realm="dkv", charset="UTF-8", Bearer realm="dkv"'},
+    "too_many_passwords": {"Retry-After": "1"},
+}
+"""What a refusal has beside its sentence, by its code."""
 HINT = hint("On the manager's machine be root (sudo) or the manager's user; anywhere ", action("showCredentials"), ".")
 
 
@@ -73,7 +77,7 @@ class AccessControl:
     report: Callable[[str, int, str], Awaitable[None]] = unreported  # of a peer so many refused requests, and the last of them
     judged_every: float = 10.0  # s after which an answer without an end is judged again: what was revoked ends
     monotonic: Callable[[], float] = time.monotonic
-    verifying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(VERIFICATIONS))
+    turns: Turns = field(default_factory=Turns)
 
 
 class Reporter:
@@ -165,28 +169,33 @@ class Access:
                 assert isinstance(verdict, Refused)
                 await self._refuse(verdict, scope, receive, send)
 
-    async def _is_allowed(self, scope: Scope, access_request: AccessRequest) -> bool:
-        """Whether a request is allowed now. Raises StoreError."""
-        state = (await self._manager.submitter.view()).state
+    async def _is_still_allowed(self, scope: Scope, access_request: AccessRequest) -> bool:
+        """Whether a request that is being answered would be allowed now: what cannot be read was not revoked."""
+        try:
+            state = (await self._manager.submitter.view()).state
+        except StoreError:
+            return True
         caller = await self._caller(scope, state)
         return isinstance(caller, Caller) and roles.judge(caller, access_request, roles_of(state)) is roles.ALLOWED
 
-    async def _is_still_allowed(self, scope: Scope, access_request: AccessRequest) -> bool:
-        """The same of a request that is being answered: what cannot be read was not revoked."""
-        try:
-            return await self._is_allowed(scope, access_request)
-        except StoreError:
-            return True
-
     async def _reads(self, route: Matched, scope: Scope, query: Mapping[str, Sequence[str]]) -> bool:
-        """Whether who sends an open request may also see what only readers see there; with a bad credential it is a stranger."""
+        """Whether who sends an open request may also see what only readers see there. With a bad credential it is a stranger, and
+        is counted: else passwords could be tried here unseen, by the length of the answer.
+        """
         if route.template not in SHORTENED:
             return False
         try:
-            return await self._is_allowed(scope, AccessRequest(Right.READ, scope["method"], scope["path"], query))
+            state = (await self._manager.submitter.view()).state
         except StoreError:
             local = self._local(scope)
             return local is not None and bool(local.grants[0])
+        caller = await self._caller(scope, state)
+        if isinstance(caller, Refused):
+            if _shows_credentials(scope):
+                self._count(scope, caller.code, caller.message)
+            return False
+        access_request = AccessRequest(Right.READ, scope["method"], scope["path"], query)
+        return roles.judge(caller, access_request, roles_of(state)) is roles.ALLOWED
 
     def _manager_of(self, scope: Scope) -> ManagerContext:
         manager: ManagerContext = scope.get(DRY_RUN) or self._manager
@@ -203,12 +212,11 @@ class Access:
 
     async def _refuse(self, refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
         self._count(scope, refused.code, refused.message)
-        await self._answer(refused, CHALLENGE if refused.code == "unauthenticated" else None)(scope, receive, send)
+        await self._answer(refused, HEADERS.get(refused.code))(scope, receive, send)
 
     def _count(self, scope: Scope, code: str, why: str) -> None:
-        peer: Peer = scope.get(PEER) or Peer()
-        who = scope["client"][0] if scope.get("client") else f"local uid {peer.uid}"
-        self._reporter.refused(who, code, one_line(f"{scope['method']} {scope['path'][:LONGEST_PATH]}: {why}"))
+        path = scope["path"][:LONGEST_PATH]
+        self._reporter.refused(_address_of(scope), code, one_line(f"{scope['method']} {path}: {why}"))
 
     def _counting(self, scope: Scope, send: Send) -> Send:
         """Count the refusal of what everybody may ask for and whose body a route judges: the request of a server that joins."""
@@ -260,7 +268,7 @@ class Access:
         if len(shown) > 1:
             return no("unauthenticated", "The request has more than one Authorization header.", "Send one.")
         if shown:
-            return await self._by_header(shown[0], state)
+            return await self._by_header(shown[0], scope, state)
         if local := self._local(scope):
             return local
         peer: Peer = scope.get(PEER) or Peer()
@@ -268,7 +276,7 @@ class Access:
             return self._by_certificate(peer.certificate, state)
         return no("unauthenticated", "The request shows no credentials.", HINT)
 
-    async def _by_header(self, header: str, state: State) -> Caller | Refused:
+    async def _by_header(self, header: str, scope: Scope, state: State) -> Caller | Refused:
         scheme, _, rest = header.strip().partition(" ")
         if len(header) > LONGEST_HEADER:
             return no("unauthenticated", f"The Authorization header is {len(header)} characters long.", HINT)
@@ -282,7 +290,7 @@ class Access:
         shown = basic_credentials(rest.strip()) if scheme.lower() == "basic" else None
         if shown is None:
             return no("unauthenticated", "The Authorization header is neither Basic nor Bearer as they are written.", HINT)
-        return await self._by_password(shown, state)
+        return await self._by_password(shown, _address_of(scope), state)
 
     def _used(self, token: Token, state: State) -> None:
         used = self._control.used
@@ -291,21 +299,30 @@ class Access:
                 del used[gone]
         used[token.token_id] = self._manager.clock()
 
-    async def _by_password(self, shown: Credentials, state: State) -> Caller | Refused:
+    async def _by_password(self, shown: Credentials, address: str, state: State) -> Caller | Refused:
         known, verifier = user_named(state, shown.name), self._control.verifier
         fits = verifier.remembers(shown, known)
         if not fits:
-            async with self._control.verifying:
-                fits = await asyncio.to_thread(verifier.verify, shown, known)
+            try:
+                async with self._control.turns.of(
+                    address
+                ):  # of those that waited with one password only the first takes the time
+                    fits = verifier.remembers(shown, known) or await asyncio.to_thread(verifier.verify, shown, known)
+            except Crowded:
+                message = f"This manager has more passwords to verify than it can, many of them from {address}."
+                return refused("too_many_passwords", message, "Ask again, another manager, or with a token.")
         if not fits or known is None:
             return no("unauthenticated", "The user is not known, or the password is another one.", HINT)
         return principals.user(known)
 
     def _by_certificate(self, certificate: bytes, state: State) -> Caller | Refused:
+        now = self._manager.clock()
         if user := user_with_certificate(state, fingerprint_of_der(certificate)):
+            if refused := certificates.out_of_date(certificate, now):  # the handshake of a standing connection may be long ago
+                return no("unauthenticated", refused.message, refused.hint)
             return principals.user(user)
         living = {server.uid for server in state.servers.values()}
-        authority, now = state.authorities.get(MANAGERS), self._manager.clock()
+        authority = state.authorities.get(MANAGERS)
         uid = certificates.judge_peer(certificate, authority.trusted if authority else (), Owner(state.uid), living, now)
         if isinstance(uid, Refused):
             return no("unauthenticated", uid.message, uid.hint)
@@ -362,6 +379,18 @@ def refuse_unjudged(request: Request) -> None:
 
 
 # Requests -------------------------------------------------------------------------------------------------------------
+
+
+def _address_of(scope: Scope) -> str:
+    """Where a request comes from, as refusals are told of: an address, or the user at the manager's own socket."""
+    peer: Peer = scope.get(PEER) or Peer()
+    return str(scope["client"][0]) if scope.get("client") else f"local uid {peer.uid}"
+
+
+def _shows_credentials(scope: Scope) -> bool:
+    """Whether a request tries to be somebody: by a header, or by the certificate of its connection."""
+    peer: Peer = scope.get(PEER) or Peer()
+    return peer.certificate is not None or any(name.lower() == b"authorization" for name, _ in scope["headers"])
 
 
 def _query(scope: Scope) -> Mapping[str, Sequence[str]]:

@@ -32,6 +32,7 @@ API_CODES: dict[str, Entry] = {
     "not_supported": Entry(400, 1, "the request asks for something of NuoDB that dkv does not have"),
     "manager_away": Entry(503, 1, "another manager has to answer and does not"),
     "too_many_streams": Entry(503, 1, "the manager serves as many event streams as it can"),
+    "too_many_passwords": Entry(503, 1, "the manager has as many passwords to verify as it can"),
     "internal": Entry(500, 1, "the manager failed by a mistake of its own"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }
