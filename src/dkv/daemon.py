@@ -27,7 +27,7 @@ from dkv.access.certificate_files import DIRECTORY, CertificateFiles
 from dkv.access.certificates import Owner, new_authority, new_leaf, reachable
 from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.access.crypto import Malformed
-from dkv.access.domain_key import BESIDE, DOMAIN_KEY, KeyFiles
+from dkv.access.domain_key import DOMAIN_KEY, KeyFiles, beside
 from dkv.access.passwords import Verifier
 from dkv.address import endpoint_text
 from dkv.api.access import AccessControl, Reporter
@@ -232,7 +232,7 @@ def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces
     """Where this manager keeps its certificate and the domain's key, and under which address its leaf says it is reached."""
     own = CertificateFiles(settings.data_dir.absolute() / DIRECTORY)
     state = state_file(settings)
-    keys = KeyFiles(own.directory / DOMAIN_KEY, state.with_name(state.name + BESIDE) if state else None)
+    keys = KeyFiles(own.directory / DOMAIN_KEY, beside(state) if state else None)
     return CertificatePlaces(own, keys, reachable(server_uid, settings.bind))
 
 
@@ -513,11 +513,17 @@ async def _give_signs(service: ServiceManager) -> None:
         await asyncio.sleep(service.sign_every)
 
 
+def malformed(reporter: Reporter | None, peer: str) -> None:
+    """Count what was sent to a port and is no HTTP."""
+    if reporter is not None:
+        reporter.refused(peer, "malformed", "a request that is no HTTP")
+
+
 async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
     contexts, control = contexts_of(settings, manager), access_control(manager)
     app = create_app(context_of(manager, settings, ended, contexts), control)
     secured = secured_by(contexts, manager, app.reporter) if contexts and app.reporter else None
-    servers = [(Server(app, secured=secured), doors.ports)]
+    servers = [(Server(app, secured=secured, malformed=partial(malformed, app.reporter)), doors.ports)]
     if doors.local:
         servers.append((Server(app, LOCAL, lifespan="off"), doors.local))
     tasks = [

@@ -38,6 +38,7 @@ AT_ONCE = 100  # connections accepted before others are served again
 NO_DESCRIPTOR = 1.0  # s until connections are accepted again when no descriptor was free
 IDLE = 5  # s between two requests of one connection
 DATE_EVERY = 1.0  # s a Date header may be old
+UNANSWERED = ("IDLE", "SEND_RESPONSE")  # states of h11 in which an answer can begin
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -88,10 +89,13 @@ class Counted(Protocol):
 
 
 class Connections:
-    """All connections at one kind of entry point, the oldest first."""
+    """All connections at one kind of entry point, the oldest first. `malformed` is called with the address of one that sent what
+    is no HTTP.
+    """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, malformed: Callable[[str], None] = lambda peer: None) -> None:
         self.limits = limits
+        self.malformed = malformed
         self._all: dict[Counted, None] = {}
 
     def enter(self, new: Counted) -> bool:
@@ -158,6 +162,14 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._set_timer()
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP. It is counted; a line of the log for each would let anybody push all others out of the log."""
+        self._connections.malformed(self.peer)
+        if self.conn.our_state.__name__ in UNANSWERED:
+            super().send_400_response(msg)
+        else:
+            self.drop()  # an answer was begun, to a request that was refused before it was read
+
     def on_response_complete(self) -> None:
         """Another request may come, or has begun to."""
         super().on_response_complete()
@@ -219,9 +231,15 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Any, within: Limits | None = None, *, lifespan: Literal["on", "off"] = "on", secured: Secured | None = None
+        self,
+        app: Any,
+        within: Limits | None = None,
+        *,
+        lifespan: Literal["on", "off"] = "on",
+        secured: Secured | None = None,
+        malformed: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        self._connections = Connections(within or limits())
+        self._connections = Connections(within or limits(), malformed)
         self._secured = secured
         super().__init__(_config(app, self._connections, lifespan))
         self._ending = asyncio.Event()
@@ -260,12 +278,13 @@ class Server(uvicorn.Server):
 
 
 def _config(app: Any, connections: Connections, lifespan: Literal["on", "off"]) -> uvicorn.Config:
-    """A client's address is its connection's, never a header's; no header names uvicorn."""
+    """A client's address is its connection's, never a header's; no header names uvicorn, which logs no mistakes of clients."""
     config = uvicorn.Config(
         app,
         http=cast(Any, partial(Connection, connections)),
         ws="none",
         log_config=None,
+        log_level="error",
         access_log=False,
         lifespan=lifespan,
         proxy_headers=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,8 +22,8 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n%s\r\n"
 class Served:
     """A manager's API on a real socket."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
+    def __init__(self, host: str, port: int, malformed: list[str]) -> None:
+        self.host, self.port, self.malformed = host, port, malformed
         self.kept: list[socket.socket] = []
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
@@ -56,9 +57,10 @@ async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIte
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
-        server = Server(world.apps["s1"], within)
+        malformed: list[str] = []
+        server = Server(world.apps["s1"], within, malformed=malformed.append)
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        manager = Served(*listener.getsockname())
+        manager = Served(*listener.getsockname(), malformed)
         try:
             async with asyncio.timeout(60):
                 while not server.started:
@@ -203,3 +205,32 @@ def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
         assert b"server:" not in answer.partition(b"\r\n\r\n")[0].lower()
 
     play(scenario)
+
+
+def test_what_is_no_http_is_counted_and_writes_nothing_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Each line would push one of others out of the manager's log, which is bounded."""
+    sent = (
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",  # TLS
+        b"G\x1bT / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\nauthorization: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1, 2\r\n\r\n",
+        # No HTTP only after its answer: the address has no such method, so that nobody waits for the body.
+        b"POST /healthz HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+    )
+    upgrade = REQUEST % b"connection: upgrade\r\nupgrade: websocket\r\n"
+
+    async def scenario(manager: Served) -> None:
+        manager.connect().sendall(upgrade)
+        for number, request in enumerate(sent):
+            reader, writer = await asyncio.open_connection(manager.host, manager.port, local_addr=(f"127.0.0.{number + 9}", 0))
+            writer.write(request)
+            await reader.read(1)
+            writer.write(b"no chunk\r\n")
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+        await manager.is_prompt()
+        assert manager.malformed == [f"127.0.0.{number + 9}" for number in range(len(sent))]
+
+    play(scenario)
+    assert not caplog.records
