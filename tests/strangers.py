@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,22 @@ needs_root = pytest.mark.skipif(
 
 def does(script: str, *words: str | Path) -> str:
     """Run a Python script as the stranger; what it printed."""
+    return subprocess.run(_command(script, words), check=True, text=True, stdout=subprocess.PIPE, cwd="/").stdout
+
+
+@contextmanager
+def doing(script: str, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """The same while the stranger goes on; it has ended when this ends."""
+    with subprocess.Popen(_command(script, words), text=True, stdout=subprocess.PIPE, cwd="/") as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _command(script: str, words: Sequence[str | Path]) -> list[str]:
     become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
-    command = [*become, sys.executable, "-I", "-c", f"import os, sys\n{script}", *map(str, words)]
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, cwd="/").stdout
+    return [*become, sys.executable, "-I", "-c", f"import os, sys\n{script}", *map(str, words)]
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from dkv.client import (
 from dkv.client.credentials import FILE
 from dkv.config import load_settings
 from dkv.data_dir import local_socket, lock_data_dir
+from tests.strangers import NOBODY, doing, needs_root
 
 CANARY = "dkvt_0123456789ab_" + "canary" * 7 + "x"
 WELCOME = b"HTTP/1.0 200 OK\r\n\r\n{}"
@@ -193,6 +194,35 @@ def test_what_login_kept_is_shown_where_there_is_no_socket(tmp_path: Path) -> No
         assert credentials.forget() and not credentials.forget()
         HttpTransport(credentials).send(place.endpoint, GET, 5)
         assert shown(place.port) == ["Bearer " + CANARY, ""]
+
+
+@needs_root
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])
+def test_what_login_kept_is_not_sent_to_who_took_the_port_of_a_manager_that_is_down(tmp_path: Path, address: str) -> None:
+    credentials = Credentials({"XDG_CONFIG_HOME": str(tmp_path)})
+    credentials.keep("Bearer " + CANARY, listeners={os.geteuid()})
+    impostor = """
+import socket
+six = ":" in sys.argv[1]
+port = socket.create_server((sys.argv[1], 0), family=socket.AF_INET6 if six else socket.AF_INET, dualstack_ipv6=six)
+print(port.getsockname()[1], flush=True)
+while True:
+    line, _ = port.accept()
+    print(repr(line.recv(65536)), flush=True)
+    line.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n{}")
+    line.close()
+"""
+    with doing(impostor, address) as process:
+        assert process.stdout
+        endpoint = Endpoint("127.0.0.1", int(process.stdout.readline()))
+        assert own_socket.listeners(endpoint.host, endpoint.port) == {NOBODY}
+        with pytest.raises(BadCredentials, match=f"uid {NOBODY} listens, who did not when you logged in; nothing was sent"):
+            HttpTransport(credentials).send(endpoint, GET, 5)
+        HttpTransport(Credentials({})).send(endpoint, GET, 5)
+        assert "GET" in (first := process.stdout.readline()) and "canary" not in first
+        credentials.keep("Bearer " + CANARY, listeners={NOBODY})  # whoever logged in to a manager of that user
+        HttpTransport(credentials).send(endpoint, GET, 5)
+        assert CANARY in process.stdout.readline()
 
 
 @pytest.mark.parametrize("harm", ["mode", "link", "text", "header"])

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError, Usage
 from dkv.cli.session import HERE, Session, endpoints
-from dkv.client import BadCredentials, Credentials, Endpoint, HttpTransport, ManagerPool, ManagerRefused, ManagerUnreachable
+from dkv.client import (
+    BadCredentials,
+    Credentials,
+    Endpoint,
+    HttpTransport,
+    ManagerPool,
+    ManagerRefused,
+    ManagerUnreachable,
+    own_socket,
+)
 from dkv.client.credentials import read_authorities, read_token
 from dkv.client.exchange import NotHttp
 from dkv.constants import MANAGER_PORT
@@ -114,7 +123,8 @@ def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint], a
     except ManagerRefused as refused:
         if refused.code != "not_allowed":  # the manager knows who it is, and has little for it
             raise
-    Credentials(session.environ).keep(header, authorities)
+    listeners = [own_socket.listeners(target.host, target.port) for target in targets if not target.secured]
+    Credentials(session.environ).keep(header, authorities, set().union(*listeners))
     session.screen.line(f"Logged in at {pool.current.endpoint}.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dkv.client.errors import ClientError
 from dkv.user_dirs import config_dir
@@ -52,6 +52,10 @@ class Credentials:
         """Of the user's file, as `dkv login` left it; "" where there is none. Raises BadCredentials."""
         return self._read().get("authorization", "")
 
+    def listeners(self) -> set[int]:
+        """The uids of those who listened at the managers' ports on this machine at `dkv login`. Raises BadCredentials."""
+        return {int(uid) for uid in self._read().get("listeners", "").split(",") if uid.isdecimal()}
+
     def authorities(self) -> str:
         """The authorities that sign for managers, in PEM: of the file DKV_CA_FILE, else those that `dkv login` kept; "" where
         there are none. Raises BadCredentials."""
@@ -84,13 +88,14 @@ class Credentials:
             raise BadCredentials(f"{path} is damaged.", "Run dkv login again.")
         return dict(fields)
 
-    def keep(self, header: str, authorities: str = "") -> None:
-        """Put it into the user's file, which only that user can read, with the authorities that the managers were verified by.
-        Raises BadCredentials."""
+    def keep(self, header: str, authorities: str = "", listeners: Collection[int] = ()) -> None:
+        """Put it into the user's file, which only that user can read, with the authorities that the managers were verified by,
+        and the uids of those who listened at the ports of managers on this machine. Raises BadCredentials."""
         directory = config_dir(self._environ)
         path = os.path.join(directory, FILE)
         fresh = f"{path}.{os.getpid()}"
         fields = {"authorization": header} | ({"authorities": authorities} if authorities else {})
+        fields |= {"listeners": ",".join(map(str, sorted(listeners)))} if listeners else {}
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -187,9 +187,10 @@ class ManagerClient:
         """The authority of the domain's managers, or of a store's engines."""
         return cast("schemas.Authority", self.read(f"{self._of(store)}/ca"))
 
-    def rotate_authority(self, without: Sequence[str], store: str = "") -> schemas.Authority:
-        """Begin to change it, or leave servers that are away out of the change."""
-        return cast("schemas.Authority", self.change("POST", f"{self._of(store)}/ca/rotation", {"without": list(without)}))
+    def rotate_authority(self, without: Sequence[str], store: str = "", *, hold: bool = False) -> schemas.Authority:
+        """Begin to change it, with `hold` only until all servers trust both; let it go on; or leave servers that are away out."""
+        body = {"without": list(without), "hold": hold}
+        return cast("schemas.Authority", self.change("POST", f"{self._of(store)}/ca/rotation", body))
 
     @staticmethod
     def _of(store: str) -> str:

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class OwnSocket(NamedTuple):
 def find(host: str, port: int) -> OwnSocket | None:
     """The manager that listens there, if this user may use its socket; None for any other, and where none listens."""
     try:
-        listening = {f"socket:[{inode}]" for inode in _listening(host, port)}
+        listening = {f"socket:[{inode}]" for inode, _ in _listening(host, port)}
         for pid in _lock_holders() if listening else ():
             opened = _opened(pid)
             directory = next((os.path.dirname(path) for path in opened if os.path.basename(path) == MANAGER_LOCK), "")
@@ -40,6 +40,25 @@ def find(host: str, port: int) -> OwnSocket | None:
     except OSError:
         pass  # a system without these files
     return None
+
+
+def listeners(host: str, port: int) -> set[int]:
+    """The uids of those whose processes a connection to there may reach, on this machine; none where the kernel does not say."""
+    try:
+        return {uid for address in _addresses(host) for uid in _reached(address, port)}
+    except OSError:
+        return set()  # a system without these files
+
+
+def _reached(address: str, port: int) -> set[int]:
+    """Who listens at that very address; where nobody does, who listens at all of them."""
+    version4 = ":" not in address
+    exact, all_addresses = ((address, f"::ffff:{address}"), ("0.0.0.0", "::")) if version4 else ((address,), ("::",))
+    return _uids(exact, port) or _uids(all_addresses, port)
+
+
+def _uids(addresses: Iterable[str], port: int) -> set[int]:
+    return {uid for address in addresses for _, uid in _listening(address, port)}
 
 
 def connect(own_socket: OwnSocket, timeout: float) -> socket.socket:
@@ -60,9 +79,9 @@ def connect(own_socket: OwnSocket, timeout: float) -> socket.socket:
     return connection
 
 
-def _listening(host: str, port: int) -> Iterator[str]:
-    """The inodes of the sockets that listen at an address."""
-    for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
+def _listening(host: str, port: int) -> Iterator[tuple[str, int]]:
+    """The sockets that listen at an address: inode, and the uid of whoever made it. Raises OSError."""
+    for address in _addresses(host):
         version6 = ":" in address
         try:
             packed = socket.inet_pton(socket.AF_INET6 if version6 else socket.AF_INET, address)
@@ -76,7 +95,11 @@ def _listening(host: str, port: int) -> Iterator[str]:
                 if fields[3] != _LISTENS:
                     break
                 if fields[1] == wanted:
-                    yield fields[9]
+                    yield fields[9], int(fields[7])
+
+
+def _addresses(host: str) -> tuple[str, ...]:
+    return ("127.0.0.1", "::1") if host == "localhost" else (host,)
 
 
 def _in_hex(packed: bytes) -> str:

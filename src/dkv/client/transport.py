@@ -248,7 +248,7 @@ class HttpTransport:
         may_be_own = self._secure is None and (endpoint.secured or not shown)
         if may_be_own and (own := self._own_connection(endpoint, remaining(), shown)):
             return Exchange(own, remaining), {"Authorization": shown} if shown else {}
-        shown = shown or self._credentials.kept()
+        shown = shown or self._kept_for(endpoint)
         if shown and not endpoint.secured and not is_loopback(endpoint.host):
             raise BadCredentials(
                 f"No credentials are sent to {endpoint}: without TLS they could be read on the way.",
@@ -260,6 +260,21 @@ class HttpTransport:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = self._secured(connection, endpoint)
         return Exchange(connection, remaining), {"Authorization": shown} if shown else {}
+
+    def _kept_for(self, endpoint: Endpoint) -> str:
+        """What `dkv login` kept. In clear it goes to a manager of root, of this user, or of the user who listened at the login:
+        any other user of this machine can take the port of a manager that is down. Raises BadCredentials.
+        """
+        shown = self._credentials.kept()
+        if not shown or endpoint.secured:
+            return shown
+        strangers = own_socket.listeners(endpoint.host, endpoint.port) - {0, os.geteuid()} - self._credentials.listeners()
+        if strangers:
+            raise BadCredentials(
+                f"At {endpoint} the user with uid {min(strangers)} listens, who did not when you logged in; nothing was sent.",
+                "If that is a manager of yours, run dkv login again.",
+            )
+        return shown
 
     def _own_connection(self, endpoint: Endpoint, timeout: float, shown: str) -> socket.socket | None:
         """One over the manager's own socket, if it is this user's. Root may use those of all users, but whoever listens there as
