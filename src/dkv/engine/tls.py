@@ -49,7 +49,9 @@ def drop_others(directory: str, name: str) -> None:
 
 
 def context_of(directory: str) -> ssl.SSLContext:
-    """How to listen in the place of the engine of that directory: with the leaf that it had. Raises OSError."""
+    """How to listen in the place of the engine of that directory: with the leaf that it had, and only for engines of its store,
+    which show theirs. Raises OSError.
+    """
     place = Path(directory, TLS_FOLDER)
     generations = sorted((place / name for name in files.names_in(place)), key=lambda path: path.stat().st_mtime_ns)
     if not generations:
@@ -57,7 +59,9 @@ def context_of(directory: str) -> ssl.SSLContext:
     with files.directory(generations[-1]):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(generations[-1] / LEAF_FILE, generations[-1] / KEY_FILE)  # an SSLError is an OSError
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(generations[-1] / AUTHORITIES_FILE)  # an SSLError is an OSError
+        context.load_cert_chain(generations[-1] / LEAF_FILE, generations[-1] / KEY_FILE)
     return context
 
 
