@@ -58,6 +58,14 @@ def tls_program() -> str:
         pytest.skip(f"no valkey-server with TLS: {missing}; set {VARIABLE} to one")
 
 
+def tls_program_or_none() -> str | None:
+    """The same for a test that goes on without one, over plain connections."""
+    try:
+        return tls_program()
+    except pytest.skip.Exception:
+        return None
+
+
 def _fits(program: str) -> bool:
     release = release_of(program)
     owner, now = Owner("probe"), int(time.time() * 1000)

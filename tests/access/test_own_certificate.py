@@ -13,8 +13,8 @@ from dkv.access import certificates, crypto
 from dkv.access.certificate_files import CertificateFiles
 from dkv.access.certificates import Owner
 from dkv.access.crypto import KeyPair
-from dkv.access.domain_key import KeyFiles
-from dkv.control.certificates import CertificateError, CertificatePlaces, Certificates, authority_label
+from dkv.access.domain_key import KeyFiles, authority_label
+from dkv.control.certificates import CertificateError, CertificatePlaces, Certificates
 from dkv.control.submit import Submitter
 from dkv.domain.access import MANAGERS, Authority
 from dkv.store.memory import MemoryDomain, MemoryStore

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.local_domain import DKV, MARK, marked, wait_for
+from tests.tls_program import tls_program_or_none
 
 SCENARIO = 240.0  # s a scenario may take on a busy machine
 
@@ -86,8 +87,13 @@ def test_the_whole_scenario_holds(environment: dict[str, str], tmp_path: Path) -
 
 
 def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) -> None:
-    """With one server and one instance, on ports instead of addresses: the shortest way through everything."""
-    output = once(environment, "--servers", "1", DKV_TEST_KILLS="1", DKV_TEST_DROP_KEY="1", DKV_TEST_NO_ADDRESSES="1")
+    """With one server and one instance, on ports instead of addresses: the shortest way through everything. Over TLS, where there
+    is a program that has it: the scenario above speaks plain.
+    """
+    program = tls_program_or_none()
+    over_tls = {"DKV_VALKEY_SERVER": program} if program else {}
+    words = ("--servers", "1", *(("--tls",) if program else ()))
+    output = once(environment, *words, DKV_TEST_KILLS="1", DKV_TEST_DROP_KEY="1", DKV_TEST_NO_ADDRESSES="1", **over_tls)
     assert output.returncode == 1, output.stdout + output.stderr
     assert "1 promised keys are lost" in output.stderr and "plain:0" in output.stderr
     assert "127.0.0.1:" in output.stdout

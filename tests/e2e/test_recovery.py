@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -136,8 +137,11 @@ def lose_state(domain: LocalDomain) -> None:
 def test_a_state_is_put_back_from_a_backup(domain: LocalDomain) -> None:
     filled(domain)
     file, state = domain.root / "state.backup", domain.managers[0].state
-    domain.do("backup", "state", str(file))
+    assert "keep a copy of certificates/domain.key" in domain.do("backup", "state", str(file)).err
     assert file.stat().st_mode & 0o777 == 0o600
+    keys = [manager.data_dir / "certificates" / "domain.key" for manager in domain.managers]
+    kept = domain.root / "kept.key"
+    shutil.copy(keys[0], kept)
     before = domain.client.store("Parts")
     domain.do("Stop-DkvStore", "Parts", "g1-s1")  # what the backup does not know: another leader, newer ids
     domain.do("Start-DkvStore", "Parts", "g1-s1")
@@ -146,9 +150,12 @@ def test_a_state_is_put_back_from_a_backup(domain: LocalDomain) -> None:
     refused(domain.dkv("restore", "state", str(file), "--state", state, "--yes"), "exists and is not overwritten")
     everything_dies(domain)
     lose_state(domain)
+    for key in keys:
+        key.unlink()
     output = domain.dkv("restore", "state", str(file), "--state", state)
     assert output.code == 1 and "who is in sync now" in output.out
-    domain.do("restore", "state", str(file), "--state", state, "--yes")
+    assert "domain.sqlite-key is not there" in output.out and "--domain-key FILE" in output.out
+    domain.do("restore", "state", str(file), "--state", state, "--domain-key", str(kept), "--yes")
 
     domain.start()
     domain.do("Start-DkvStore", "Parts")

@@ -39,6 +39,11 @@ class DomainKey:
         return crypto.unseal(self._key, label, sealed)
 
 
+def authority_label(owner: str) -> str:
+    """The label under which the key of an owner's authority is sealed."""
+    return f"authority/{owner}"
+
+
 def new_domain_key() -> DomainKey:
     """A new random key."""
     return DomainKey(crypto.new_sealing_key())
@@ -80,6 +85,21 @@ class KeyFiles:
                 files.write_new(self.own.name, f"{key.text}\n", at=folder)
         if self.shared is not None:
             _write_once(self.shared, key.text)
+
+
+def key_in(path: Path) -> DomainKey | None:
+    """The key that a file holds; None where it holds none, or is not there. Raises OSError, also for a file of another user."""
+    return read_key(_text(path))
+
+
+def beside(state: Path) -> Path:
+    """The file with the key of the domain whose state is that file."""
+    return state.with_name(state.name + BESIDE)
+
+
+def put_beside(state: Path, key: DomainKey) -> None:
+    """Have the key beside the file of a state; one that is there already stays. Raises OSError."""
+    _write_once(beside(state), key.text)
 
 
 def _text(path: Path) -> str:

@@ -98,6 +98,9 @@ VERBS = (
             ),
             Param("--dir", "text", "the directory of the data; default: a temporary one that is removed at the end"),
             Param("--once", "switch", "run the demo and end: kill every process once, then verify every key", default=False),
+            Param(
+                "--tls", "switch", "have engines speak TLS; the program that valkey_server names has to have it", default=False
+            ),
         ),
         alone=True,
     ),
@@ -168,7 +171,14 @@ VERBS = (
         "restore state",
         "Makes a domain state from a backup file; prints first what is not known, and overwrites nothing.",
         "programs:restore_state",
-        (FILE, STATE, YES, OUTPUT),
+        (
+            FILE,
+            STATE,
+            Param("--domain-key", "text", "a file with the domain's key, such as a copy of certificates/domain.key"),
+            Param("--new-authorities", "switch", "give up what the domain's key seals: authorities are made anew", default=False),
+            YES,
+            OUTPUT,
+        ),
     ),
     Cmdlet(
         "rebuild state",
@@ -250,7 +260,9 @@ def check_settings(bound: Bound) -> None:
 def playground(session: Session, bound: Bound) -> int:
     """Run a playground to its end."""
     refuse_elsewhere()
-    options = {name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once")}
+    options = {
+        name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once", "tls")
+    }
     directory = _path(bound["--dir"]) if bound["--dir"] else None
     return int(_function("dkv.playground", "main")(session.screen, directory=directory, **options))
 
@@ -278,6 +290,11 @@ def backup_state(session: Session, bound: Bound) -> int:
     state = _function("dkv.recovery", "read_state")(bound["--state"]) if bound["--state"] else native(session, bound).state()
     _function("dkv.recovery", "write_backup")(file, state)
     facts = {"file": str(file), "uid": state["uid"], "revision": state["revision"], "records": len(state["records"])}
+    if any(record.startswith("authority/") for record in state["records"]):
+        screen.note(
+            "Keys in it are sealed with the domain's key, which is not in it: keep a copy of certificates/domain.key of a "
+            "manager's data directory, at another place."
+        )
     if screen.as_json:
         screen.data(facts)
     else:
@@ -287,7 +304,11 @@ def backup_state(session: Session, bound: Bound) -> int:
 
 def restore_state(session: Session, bound: Bound) -> int:
     """All engines must have ended; every instance starts cold afterwards."""
-    return _write_new(session, bound, _function("dkv.recovery", "plan_restore")(_path(bound["--file"]), bound["--state"]))
+    only_one(bound, "--domain-key", "--new-authorities")
+    key_file = _path(bound["--domain-key"]) if bound["--domain-key"] else None
+    plan = _function("dkv.recovery", "plan_restore")
+    words = {"key_file": key_file, "new_authorities": bound["--new-authorities"]}
+    return _write_new(session, bound, plan(_path(bound["--file"]), bound["--state"], **words))
 
 
 def rebuild_state(session: Session, bound: Bound) -> int:

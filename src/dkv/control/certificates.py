@@ -15,13 +15,14 @@ from dkv.access import certificates, crypto
 from dkv.access.certificate_files import CertificateFiles
 from dkv.access.certificates import Owner, Reachable
 from dkv.access.crypto import KeyPair, Malformed, WrongKey
-from dkv.access.domain_key import DomainKey, KeyFiles
+from dkv.access.domain_key import DomainKey, KeyFiles, authority_label
 from dkv.control.submit import Submitter
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority
 from dkv.domain.facts import AuthorityFounded, CertificateKept
 from dkv.domain.model import State
 from dkv.errors import HintedError
+from dkv.hints import action, hint
 from dkv.store.contract import StoreError
 
 LOOK_EVERY = 600.0  # s, between two looks at the wall clock
@@ -39,11 +40,6 @@ class CertificatePlaces:
     files: CertificateFiles
     keys: KeyFiles
     server: Reachable
-
-
-def authority_label(owner: str) -> str:
-    """The label under which an authority's key is sealed."""
-    return f"authority/{owner}"
 
 
 class Certificates:
@@ -120,7 +116,13 @@ class Certificates:
         where = " and ".join(str(path) for path in (self._keys.own, self._keys.shared) if path)
         raise CertificateError(
             f"The domain's key is missing: neither of {where} opens what is sealed in the state.",
-            "Put the file back from a manager of this domain, or from a backup.",
+            hint(
+                "Put the file back from another manager's data directory, or from where a copy is kept. If there is none: ",
+                action("backUpState"),
+                ", then ",
+                action("restoreWithNewAuthorities"),
+                ".",
+            ),
         )
 
     # For others -------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from dkv.access import certificates
 from dkv.access.certificates import Owner, Reachable
 from dkv.access.crypto import KeyPair, Malformed, WrongKey, read
-from dkv.access.domain_key import DomainKey, KeyFiles
-from dkv.control.certificates import CertificateError, authority_label
+from dkv.access.domain_key import DomainKey, KeyFiles, authority_label
+from dkv.control.certificates import CertificateError
 from dkv.control.submit import Submitter
 from dkv.domain.access import MANAGERS, Authority
 from dkv.domain.facts import AuthorityFounded
@@ -78,7 +78,7 @@ class EngineCertificates:
                 return key
         raise CertificateError(
             "The domain's key is missing: no file of this manager opens what is sealed in the state.",
-            f"Put {self._keys.own} back from a manager of this domain, or from a backup.",
+            f"Put {self._keys.own} back from another manager's data directory, or from where a copy is kept.",
         )
 
     def _signed(self, authority: Authority, owner: Owner) -> EngineLeaf:

@@ -331,6 +331,10 @@ def _unknown(finds: Finds, state: State) -> Iterable[str]:
         "A higher minInSync is not in force any more"
     )
     yield "instances that were never started, stores without any archive, labels, what was stopped by an operator"
+    yield (
+        "who may use the managers: users, roles and tokens are gone, so that root and the managers' user are left; all "
+        "certificate authorities are made anew, and whoever trusted the old ones needs those"
+    )
     yield "tombstones, events, incarnations and the record of enforced leaders: they begin anew"
     yield f"start ids in use: they go on at {state.next_start_id}, archive ids at {state.next_archive_id}"
 

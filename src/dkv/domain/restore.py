@@ -38,6 +38,8 @@ def unknown(old: State) -> tuple[str, ...]:
         "of a store at once, with all servers up, or an older copy may lead",
         "stores and instances made since: their directories stay, and nothing uses them",
         "stores and instances deleted since: they are in the backup again; delete them again",
+        "tokens, users, passwords and servers deleted or changed since: what the backup has is taken again, also what was "
+        "stolen; delete or change it again",
     ]
     fresh = sorted(a.name for a in old.archives.values() if a.state is ArchiveState.PROVISIONED and not a.removed)
     if fresh:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def main(
-    screen: Screen, *, servers: int, instances: int, replication_factor: int | None, directory: Path | None, once: bool
+    screen: Screen, *, servers: int, instances: int, replication_factor: int | None, directory: Path | None, once: bool, tls: bool
 ) -> int:
     """Run a playground to its exit code; `directory` None is a temporary one. Raises CliError."""
     from dkv.playground.run import Options, run  # only who plays pays for rich and valkey
 
-    return run(screen, Options(servers, instances, replication_factor, directory, once))
+    return run(screen, Options(servers, instances, replication_factor, directory, once, tls))

@@ -19,6 +19,7 @@ from dkv.cli.waiting import until
 from dkv.client import ClientError, ManagerClient, ManagerPool, parse_endpoint
 from dkv.constants import NUODB_PORT
 from dkv.playground.addresses import Place, Record, Site
+from dkv.playground.writer import Target
 
 if TYPE_CHECKING:
     from dkv.wire import schemas
@@ -151,6 +152,14 @@ class Domain:
     def store(self) -> schemas.Store:
         """The store as it is now."""
         return self.ask(lambda client: client.store(STORE))
+
+    def target(self) -> Target:
+        """Where the store's clients connect; the authorities of engines that speak TLS are in a file from now on."""
+        store, file = self.store(), self.record.directory / "authorities.pem"
+        if not store["transport"]["tls"]:
+            return Target(endpoints(store))
+        file.write_text(store["transport"]["authorities"], encoding="ascii")
+        return Target(endpoints(store), str(file))
 
     def make_user(self) -> None:
         """Make the store's user, as which the clients of this process and of its children log in. Its password is made once for a

@@ -17,7 +17,7 @@ from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
 from dkv.playground.demo import Demo
-from dkv.playground.domain import STORE, USER, Domain, endpoints, lacks
+from dkv.playground.domain import STORE, USER, Domain, lacks
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Options:
     replication_factor: int | None = None
     directory: Path | None = None
     once: bool = False
+    tls: bool = False  # between engines, and with their clients
 
 
 def run(screen: Screen, options: Options) -> int:
@@ -113,6 +114,8 @@ def _creation(options: Options, domain: Domain) -> list[str]:
         words += ["-InstanceCount", str(options.instances)]
     if options.replication_factor:
         words += ["-ReplicationFactor", str(options.replication_factor)]
+    if options.tls:
+        words += ["-EngineTls", "on"]
     if (domain.site.cluster_port, domain.site.client_port) != (FIRST_CLUSTER_PORT, FIRST_CLIENT_PORT):
         words += ["-ClustronPort", str(domain.site.cluster_port), "-ClientPort", str(domain.site.client_port)]
     return words
@@ -142,15 +145,19 @@ def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
 
 
 def _print_how_to_connect(domain: Domain, screen: Screen) -> None:
-    points = endpoints(domain.store())
+    points, authorities = domain.target()
     host, _, port = points[0].rpartition(":")
+    scheme, cli, library = ("valkeys", f" --tls --cacert {authorities}", f', ssl=True, ssl_ca_certs="{authorities}"')
+    if not authorities:
+        scheme, cli, library = "valkey", "", ""
     screen.line()
     screen.line(f"Managers:   {', '.join(domain.managers)}")
     screen.line(f"Endpoints:  {', '.join(points)}   any of them")
     password = os.environ["DKV_DATABASE_PASSWORD"]
-    screen.line(f"as user:    valkey://{USER}:{password}@{host}:{port}")
-    screen.line(f"redis-cli:  REDISCLI_AUTH={password} redis-cli -c --user {USER} -h {host} -p {port}")
-    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port}, username="{USER}", password="{password}")')
+    screen.line(f"as user:    {scheme}://{USER}:{password}@{host}:{port}")
+    screen.line(f"redis-cli:  REDISCLI_AUTH={password} redis-cli -c --user {USER} -h {host} -p {port}{cli}")
+    login = f'username="{USER}", password="{password}"'
+    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port}, {login}{library})')
     screen.line(f"cmdlets:    DKV_MANAGERS={','.join(domain.managers)} dkv Get-DkvStore -Name {STORE}")
     screen.line(f"directory:  {domain.record.directory}")
     screen.line()

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from dkv.cli.errors import CliError
 from dkv.cli.waiting import until
 from dkv.confirm import Kind
-from dkv.playground.domain import STORE, Domain, endpoints
-from dkv.playground.writer import CONFIRMED, ERROR, PLAIN, TROUBLE, drop, read_values, value_of
+from dkv.playground.domain import STORE, Domain
+from dkv.playground.writer import CONFIRMED, ERROR, PLAIN, TROUBLE, Target, drop, read_values, value_of
 
 WRITES_WITHIN = 20.0  # s a writer has to begin, or to go on after trouble
 PROVE_WITHIN = 30.0  # s the keys have to be readable at all
@@ -88,8 +88,7 @@ class Writers:
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        store = domain.store()
-        self.endpoints = endpoints(store)
+        self.target = domain.target()
         self.all = [self._start(kind) for kind in (PLAIN, CONFIRMED)]
 
     def _start(self, kind: str) -> Writer:
@@ -103,7 +102,8 @@ class Writers:
             str(log),
             STORE,
             ",".join(self._domain.managers),
-            ",".join(self.endpoints),
+            ",".join(self.target.endpoints),
+            self.target.authorities,
         ]
         with Path(f"{log}.err").open("wb") as errors:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True)
@@ -134,22 +134,22 @@ class Writers:
     def prove(self) -> list[Proved]:
         """Read every promised key back with a fresh client."""
         if os.environ.get("DKV_TEST_DROP_KEY"):
-            drop(self.endpoints, self.of(PLAIN).promised()[0].key)
+            drop(self.target, self.of(PLAIN).promised()[0].key)
         proofs = []
         for writer, promise in ((PLAIN, Kind.ACKNOWLEDGED), (CONFIRMED, Kind.ACKNOWLEDGED), (CONFIRMED, Kind.CONFIRMED)):
             keys = [line.key for line in self.of(writer).promised() if line.mark == promise]
             if keys or writer == PLAIN or promise is Kind.CONFIRMED:
-                proofs.append(Proved(promise, AUTHORS[writer], len(keys), missing(self.endpoints, keys)))
+                proofs.append(Proved(promise, AUTHORS[writer], len(keys), missing(self.target, keys)))
         return proofs
 
 
-def missing(at: Sequence[str], keys: Iterable[str]) -> tuple[str, ...]:
+def missing(target: Target, keys: Iterable[str]) -> tuple[str, ...]:
     """The keys that do not hold what was written. Raises CliError when they cannot be read at all."""
     wanted = list(keys)
 
     def read() -> dict[str, str | None] | Exception:
         try:
-            return read_values(at, wanted)
+            return read_values(target, wanted)
         except TROUBLE as error:
             return error
 

@@ -1,8 +1,8 @@
 """Playground: the adapter of valkey-py: a process that writes keys and logs each before and after its answer.
 
-`python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM, as the
-database user of the environment. A line of the log is a mark, a
-key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.
+`python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS AUTHORITIES` runs until SIGTERM, as the database user of the
+environment. AUTHORITIES is the file by which engines prove themselves over TLS, empty where they speak plain. A line of the log
+is a mark, a key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from valkey.cluster import ClusterNode, ValkeyCluster
 from valkey.exceptions import ValkeyClusterException, ValkeyError
@@ -36,16 +36,24 @@ def value_of(key: str) -> str:
     return f"value of {key}"
 
 
-def connect(endpoints: Sequence[str]) -> ValkeyCluster:
+class Target(NamedTuple):
+    """Where a store's clients connect, and the file with the authorities of its engines; "" where they speak plain."""
+
+    endpoints: Sequence[str]
+    authorities: str = ""
+
+
+def connect(target: Target) -> ValkeyCluster:
     """An unmodified cluster client with the library's defaults. Raises TROUBLE."""
-    nodes = [_node(at.host, at.port) for at in map(parse_endpoint, endpoints)]
-    return _cluster(startup_nodes=nodes, decode_responses=True, **login_of())
+    nodes = [_node(at.host, at.port) for at in map(parse_endpoint, target.endpoints)]
+    tls = {"ssl": True, "ssl_ca_certs": target.authorities} if target.authorities else {}
+    return _cluster(startup_nodes=nodes, decode_responses=True, **tls, **login_of())
 
 
-def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:
+def read_values(target: Target, keys: Iterable[str]) -> dict[str, str | None]:
     """The values that a new client reads under the keys."""
     values: dict[str, str | None] = {}
-    with connect(endpoints) as client:
+    with connect(target) as client:
         wanted = list(keys)
         for start in range(0, len(wanted), BATCH):
             batch = wanted[start : start + BATCH]
@@ -56,9 +64,9 @@ def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str 
     return values
 
 
-def drop(endpoints: Sequence[str], key: str) -> None:
+def drop(target: Target, key: str) -> None:
     """Delete one key unnoticed: the planted loss of the tests."""
-    with connect(endpoints) as client:
+    with connect(target) as client:
         client.delete(key)
 
 
@@ -75,9 +83,9 @@ class Log:
         self._file.flush()
 
 
-def write_plain(log: Log, endpoints: Sequence[str], stopped: Callable[[], bool]) -> None:
+def write_plain(log: Log, target: Target, stopped: Callable[[], bool]) -> None:
     """SET as an ordinary application does it: one client, made once, which retries within itself as it likes."""
-    client = connect(endpoints)
+    client = connect(target)
     for n in itertools.count():
         if stopped():
             return
@@ -108,14 +116,14 @@ def write_confirmed(log: Log, managers: Sequence[str], store: str, stopped: Call
 
 def main(arguments: Sequence[str]) -> int:
     """Write until SIGTERM."""
-    kind, file, store, managers, endpoints = arguments
+    kind, file, store, managers, endpoints, authorities = arguments
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Path(file).open("w", encoding="utf-8") as out:
         log = Log(out)
         if kind == PLAIN:
-            write_plain(log, endpoints.split(","), lambda: bool(ended))
+            write_plain(log, Target(endpoints.split(","), authorities), lambda: bool(ended))
         else:
             write_confirmed(log, managers.split(","), store, lambda: bool(ended))
     return 0
