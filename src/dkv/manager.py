@@ -50,6 +50,7 @@ class ManagerHooks:
     judge: Judge = decide
     certificates: CertificatePlaces | None = None  # None without access control
     engine_certificates: CertificatePlaces | None = None  # None: it signs for no engine
+    certify: Callable[[Submitter, str], Awaitable[TlsFiles]] | None = None  # signs instead of those, in the simulation
     domain: str = ""  # the uid of the domain that this server joined; "": it may found one
 
 
@@ -138,6 +139,8 @@ class Manager:
 
     async def _certify(self, database: str) -> TlsFiles:
         """A new leaf for an engine of this server. Raises EngineRefused, StoreError."""
+        if self._hooks.certify is not None:
+            return await self._hooks.certify(self.submitter, database)
         if self._signer is None:
             raise EngineRefused(f"this manager signs for no engine of {database}")
         try:

@@ -75,6 +75,7 @@ async def test_whom_to_trust_is_shown_to_everybody_and_holds_no_key(world: World
         "former": None,
         "phase": "DONE",
         "phaseAt": world.now,
+        "held": False,
         "waitsFor": [],
         "clock": world.now,
     }
@@ -228,6 +229,26 @@ async def test_a_change_of_authority_is_followed_by_each_manager_and_waits_for_t
         assert pair and manager.files.trusted() == after.bundle
         assert certificates.judge_peer(pair.certificate, after.trusted, Owner(state.uid), [uid], world.now) == uid
     assert (await ask(world, "GET", "/admin/v1/waiting")).json()["waiting"] == []
+
+
+@certified
+async def test_a_change_that_is_held_waits_for_an_operator_and_says_how_it_goes_on(world: World) -> None:
+    async def followed() -> dict[str, Any]:
+        for manager in world.certificates.values():
+            await manager.look(await world.state())
+        shown: dict[str, Any] = (await ask(world, "GET", "/admin/v1/ca")).json()
+        return shown
+
+    begun = (await ask(world, "POST", "/admin/v1/ca/rotation", json={"hold": True})).json()
+    assert begun["held"] and begun["waitsFor"] == ["s1", "s2"]
+    held = [await followed() for _ in range(2)][-1]
+    assert held["phase"] == "PREPARED" and len(held["bundle"]) == 2
+    (item,) = (await ask(world, "GET", "/admin/v1/waiting")).json()["waiting"]
+    assert item["for"] == "an operator" and "go on with the change of the authority" in item["hint"]
+    assert (await ask(world, "POST", "/admin/v1/ca/rotation", json={"hold": True})).json()["code"] == "rotation_running"
+    released = (await ask(world, "POST", "/admin/v1/ca/rotation", json={})).json()
+    assert released["phase"] == "SWITCHED" and not released["held"]
+    assert (await followed())["phase"] == "DONE"
 
 
 @certified

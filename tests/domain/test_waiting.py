@@ -284,6 +284,13 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "(PREPARED): every server has to trust the new one",
         "go on: change the authority of store db without server B",
     ),
+    "a change of its authority is held": (
+        TLS + "rotate u1 second hold; certificate-seen db-1 1A of=first,second; certificate-seen db-2 1B of=first,second",
+        "authority of database db",
+        "an operator",
+        "was to stop once every server trusts the new one beside the old one",
+        "go on with the change of the authority of store db",
+    ),
     "an engine's certificate was not renewed": (
         TLS + "certificate-seen db-2 0C days=20",
         "process 1 (db-2)",

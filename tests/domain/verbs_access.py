@@ -100,11 +100,16 @@ def _certificate_kept(runner: ScenarioRunner, line: Line) -> Command:
 
 @verb("rotate")
 def _rotate_authority(runner: ScenarioRunner, line: Line) -> Command:
-    """`rotate managers second`: change the authority for `second`; `without=` servers."""
-    owner, certificate = line.words
+    """`rotate managers second`: change the authority for `second`; `without=` servers; `hold`: once all trust both."""
+    owner, certificate = line.words[:2]
     without = tuple(line.options["without"].split(",")) if "without" in line.options else ()
     return orders.RotateAuthority(
-        now=runner.world.now, owner=owner, certificate=certificate, key=f"sealed key of {certificate}", without=without
+        now=runner.world.now,
+        owner=owner,
+        certificate=certificate,
+        key=f"sealed key of {certificate}",
+        without=without,
+        hold=line.has("hold"),
     )
 
 

@@ -54,9 +54,11 @@ class JoinBody(Body):
 
 
 class RotationBody(Body):
-    """A change of an authority. `without`: servers that are away and are not waited for."""
+    """A change of an authority. `without`: servers that are away and are not waited for. `hold`: stop once every server trusts
+    both, until it is asked for again without this."""
 
     without: Annotated[list[str], Field(default_factory=list, max_length=1_000)]
+    hold: bool = False
 
 
 def signing_of(manager: Manager) -> Signing:
@@ -110,6 +112,7 @@ def _authority_view(state: State, owner: Owner, now: int) -> schemas.Authority:
         "former": fingerprint(authority.former) if authority.former else None,
         "phase": authority.phase.value,
         "phaseAt": authority.phase_at,
+        "held": authority.held,
         "waitsFor": sorted(names[uid] for uid in rotation.missing(authority, rotation.waited_for(state, authority))),
         "clock": now,
     }
@@ -131,7 +134,7 @@ def _rotation(state: State, owner: Owner, signing: Signing, body: RotationBody) 
     name = owner.database or MANAGERS
     authority_of(state, name)
     made = signing.certificates.new_authority(owner, name)
-    return RotateAuthority(owner=name, certificate=made.certificate, key=made.key, without=tuple(body.without))
+    return RotateAuthority(owner=name, certificate=made.certificate, key=made.key, without=tuple(body.without), hold=body.hold)
 
 
 async def _rotate(context: Context, command: RotateAuthority, key: Key) -> schemas.Authority:

@@ -161,7 +161,8 @@ class Authority:
     former: str = ""  # the one before, which nothing believes any more
     number: int = 0  # of the phase: how many there were before it
     reported: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()  # uids of servers that an operator said not to wait for
+    without: tuple[str, ...] = ()  # uids of servers that an operator said not to wait for, in the newest change
+    held: bool = False  # PREPARED: it goes on only when an operator says so, once clients trust both
     phase_at: int = 0  # when the phase began, to be shown
 
     @property

@@ -1,6 +1,7 @@
 """Domain: how a certificate authority is changed while everything runs, as one pure value.
 
-PREPARED: the new authority stands beside the old one, every server trusts both and still shows leaves of the old one.
+PREPARED: the new authority stands beside the old one, every server trusts both and still shows leaves of the old one. It may be
+held there, so that clients can be given both before they need the new one.
 SWITCHED: every server has both, so new leaves are of the new one; both are still trusted. DONE: every server shows a new
 leaf, so the old authority is dropped. A phase ends when every server reported it, or was left out by an operator.
 """
@@ -18,8 +19,8 @@ from dkv.domain.refusals import no
 from dkv.hints import action
 
 
-def prepare(authority: Authority, following: str, key: str, now: int) -> Authority | Refused:
-    """Put a new authority, with its sealed key, beside the present one."""
+def prepare(authority: Authority, following: str, key: str, now: int, *, held: bool = False) -> Authority | Refused:
+    """Put a new authority, with its sealed key, beside the present one, and stay there while it is held."""
     if authority.phase is not RotationPhase.DONE:
         return no(
             "rotation_running",
@@ -29,7 +30,10 @@ def prepare(authority: Authority, following: str, key: str, now: int) -> Authori
             ".",
         )
     phase = RotationPhase.PREPARED
-    return replace(authority, other=following, other_key=key, phase=phase, phase_at=now, number=authority.number + 1)
+    number, without = authority.number + 1, ()
+    return replace(
+        authority, other=following, other_key=key, phase=phase, phase_at=now, number=number, held=held, without=without
+    )
 
 
 def report(authority: Authority, server_uid: str, number: int) -> Authority:
@@ -49,8 +53,8 @@ def missing(authority: Authority, servers: Collection[str]) -> tuple[str, ...]:
 
 
 def advance(authority: Authority, servers: Collection[str], now: int) -> Authority:
-    """The next phase, if no server is missing; else the same."""
-    if authority.phase is RotationPhase.DONE or missing(authority, servers):
+    """The next phase, if no server is missing and no operator holds it; else the same."""
+    if authority.phase is RotationPhase.DONE or authority.held or missing(authority, servers):
         return authority
     following = replace(authority, reported=(), number=authority.number + 1, phase_at=now)
     if authority.phase is RotationPhase.PREPARED:
@@ -62,7 +66,7 @@ def advance(authority: Authority, servers: Collection[str], now: int) -> Authori
             other=authority.current,
             other_key=authority.key,
         )
-    return replace(following, phase=RotationPhase.DONE, other="", other_key="", former=authority.other, without=())
+    return replace(following, phase=RotationPhase.DONE, other="", other_key="", former=authority.other)
 
 
 def subject_of(reader: Reader, owner: str) -> str:

@@ -145,6 +145,17 @@ def _rotation(state: State, authority: Authority | None, store: str = "") -> Ite
             f"it is being changed ({authority.phase.value}): {DUTIES[authority.phase]}",
             _without(store, away[0]) if away else hint(f"Look at the log of the manager of {names[0]}."),
         )
+    elif authority.held:
+        go_on = action("goOnRotatingStore", store=store) if store else action("goOnRotating")
+        yield BlockedItem(
+            "authority",
+            subject_of(state, authority.owner),
+            store,
+            "an operator",
+            authority.phase_at or None,
+            "it is being changed and was to stop once every server trusts the new one beside the old one, as all do now",
+            hint("Give clients both certificates, then: ", go_on, "."),
+        )
 
 
 def _without(store: str, server: str) -> Hint:

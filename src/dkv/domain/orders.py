@@ -296,13 +296,15 @@ class DeleteToken(Command):
 @dataclass(frozen=True, kw_only=True)
 class RotateAuthority(Command):
     """Change an owner's authority for this one, whose key is sealed. `without`: ids of servers that are away, for which it
-    does not wait; while one is under way already, that is all that is asked for.
+    does not wait; while one is under way already, that is all that is asked for. `hold`: stop once every server trusts both,
+    until the change is asked for again without it.
     """
 
     owner: str
     certificate: str
     key: str
     without: tuple[str, ...] = ()
+    hold: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from functools import partial
 from dkv.domain.model import Group
 from dkv.domain.phases import HandingOver
 from dkv.machine.observation import STOPPING
+from dkv.sim.authorities import AuthorityChanges
+from dkv.sim.checks.certificates import uncertified
 from dkv.sim.checks.metadata import MetadataChecks
 from dkv.sim.checks.probes import Probes
 from dkv.sim.checks.tail import Tails
@@ -35,6 +37,7 @@ SETTLED = 1.5  # virtual seconds it must stay whole
 ONCE_MORE = 0.5  # share of the runs in which every leader is killed once more in the healed world
 ONE_VALUE = 0.5  # share of the machines whose engines load one large value then
 GRACE_AND_MORE = (1.5, 7.0)  # virtual seconds that takes; failoverGrace is 2
+TLS_EVERY = 4  # seeds: in one of them engines speak TLS
 QUIET = 1.0  # virtual seconds without writes, before the books are compared
 
 
@@ -78,6 +81,7 @@ def shape_of(seed: int) -> Shape:
         append_fsync=chance.choice((*["always"] * 7, "everysec")),
         twice=chance.random() < 0.15,
         tail_above=chance.choice((0, 100_000_000)),
+        tls=seed % TLS_EVERY == 3,
     )
 
 
@@ -137,7 +141,9 @@ class Scenario:
 
     def _faults(self) -> Faults:
         world, chance = self.world, random.Random(f"faults {self.world.seed}")
-        sources = [kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators, UserChanges)]
+        sources = [
+            kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators, UserChanges, AuthorityChanges)
+        ]
         return Faults(world, {name: fault for source in sources for name, fault in source.kinds().items()}, chance)
 
     async def _watch(self, seconds: float, *tasks: asyncio.Future[None]) -> None:
@@ -224,7 +230,8 @@ class Scenario:
             await world.restock()
             await world.start_all()
             await self._watch(0.5, *writing)
-            reasons = self.checkers.unhealthy() + self.beside.unhealthy(self.checkers.lost_for_good)
+            lost = self.checkers.lost_for_good
+            reasons = self.checkers.unhealthy() + self.beside.unhealthy(lost) + uncertified(world.state, lost)
             if reasons:
                 whole_since = world.now()
             if world.now() > deadline:

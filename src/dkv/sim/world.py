@@ -22,6 +22,7 @@ from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
+from dkv.sim.engines.certificates import certify
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.machine import SimMachine
@@ -52,6 +53,7 @@ class Shape:
     append_fsync: str = "always"  # of the last database
     twice: bool = False  # the first database is deleted and created again before it is used
     tail_above: int = 100_000_000  # bytes; no run is that large, so 0 or never
+    tls: bool = False  # between engines
 
 
 @dataclass
@@ -159,7 +161,9 @@ class World:
         hardware = machine.hardware
         engines = SimEngines(hardware)
         store = SimStore(self.net, self.domain, machine.link, self.link)
-        server = LocalServer(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
+        server = LocalServer(
+            name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY, engine_tls=self.shape.tls
+        )
         outside = ManagerHooks(
             self.now,
             partial(self._wall_of, name),
@@ -168,6 +172,7 @@ class World:
             partial(self._accepts, name),
             on_error=partial(self._complain, owner),
             judge=self._judge,
+            certify=partial(certify, token=self.token),
         )
         machine.run = Run(owner, Manager(server, store, engines, outside), engines, store)
         self.trace(owner, "the manager starts")
@@ -325,7 +330,8 @@ class World:
             min_in_sync=min(self.shape.min_in_sync, self.copies),
             append_fsync=fsync,
             tail_above=self.shape.tail_above,
-            insecure_engine_traffic="yes",  # simulated machines reach each other by addresses of a network
+            engine_tls="on" if self.shape.tls else "auto",
+            insecure_engine_traffic="no" if self.shape.tls else "yes",  # they reach each other by addresses of a network
         )
         return CreateDatabase(
             actor="operator",

@@ -63,6 +63,8 @@ WORDS = {
     "server.certificate": "the manager of {subject} has a new certificate",
     "authority.founded": "the {subject} was made",
     "authority.prepared": "a change of the {subject} began",
+    "authority.released": "the change of the {subject} goes on",
+    "authority.without": "a change of the {subject} leaves servers out",
     "authority.switched": "the new {subject} signs",
     "authority.done": "the {subject} was changed",
 }

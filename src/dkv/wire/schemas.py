@@ -789,7 +789,8 @@ class JoinTokenMade(TypedDict):
 
 class Authority(TypedDict):
     """The authority of the domain's managers. `bundle` has the certificates that are trusted, the one that signs first;
-    `fingerprints` and `former` are SHA-256 in hex. `waitsFor`: the servers that a change waits for. `clock`: the manager's.
+    `fingerprints` and `former` are SHA-256 in hex. `waitsFor`: the servers that a change waits for. `held`: it goes on from
+    PREPARED only when it is asked for again. `clock`: the manager's.
     """
 
     domainUid: str
@@ -798,6 +799,7 @@ class Authority(TypedDict):
     former: str | None
     phase: Literal["PREPARED", "SWITCHED", "DONE"]
     phaseAt: Ms
+    held: bool
     waitsFor: list[str]
     clock: Ms
 

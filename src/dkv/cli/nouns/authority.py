@@ -54,6 +54,12 @@ VERBS = (
         (
             OF_STORE,
             Param("--without", "list", "ids of servers that are away and are not waited for", default=()),
+            Param(
+                "--prepare",
+                "switch",
+                "stop once every server trusts the new one beside the old one; the next rotate ca goes on",
+                default=False,
+            ),
             TIMEOUT,
             *CHANGES,
         ),
@@ -113,15 +119,23 @@ def ca(session: Session, bound: Bound) -> int:
     return DONE
 
 
+def _rests(authority: schemas.Authority) -> bool:
+    """Whether a change is done, or as far as it was to come."""
+    return authority["phase"] == "DONE" or (authority["held"] and not authority["waitsFor"])
+
+
 def rotate(session: Session, bound: Bound) -> int:
     """The servers follow by themselves; one that is away is named."""
     client, store = native(session, bound), bound["--db-name"] or ""
-    client.rotate_authority(bound["--without"], store)
-    last = session.until(
-        lambda: client.authority(store), lambda authority: authority["phase"] == "DONE", bound["--timeout"], pause=POLL
-    )
+    client.rotate_authority(bound["--without"], store, hold=bound["--prepare"])
+    last = session.until(lambda: client.authority(store), _rests, bound["--timeout"], pause=POLL)
     if session.screen.as_json:
         session.screen.data(last)
+    if last["held"] and _rests(last):
+        go_on = action("goOnRotatingStore", store=store) if store else action("goOnRotating")
+        both = session.screen.hint(hint("Give clients both certificates, then: ", go_on, "."))
+        session.screen.note(f"Both authorities are trusted now: get ca. {both}")
+        return DONE
     if last["phase"] == "DONE":
         then = "Clients need the new one: get ca." if store else "Join tokens that were made before are not taken any more."
         session.screen.note(f"The authority was changed. {then}")

@@ -70,15 +70,18 @@ def _moved(draft: Draft, before: Authority, after: Authority) -> None:
 
 
 def rotate_authority(draft: Draft, command: RotateAuthority) -> Refused | None:
-    """Begin a change of authority, or leave servers that are away out of the one that is under way."""
+    """Begin a change of authority, let one go on that was held, or leave servers that are away out of the one under way."""
     authority = draft.authorities.get(command.owner)
     if authority is None:
         return no_authority()
     without = _uids_away(draft, command.without)
     if isinstance(without, Refused):
         return without
-    if authority.phase is RotationPhase.DONE or not without:
-        prepared = rotation.prepare(authority, command.certificate, command.key, command.now)
+    if authority.held and not command.hold:
+        authority = draft.put(evolve(authority, held=False))
+        draft.note("authority.released", subject_of(draft, command.owner), "an operator asked for it: clients trust both")
+    elif authority.phase is RotationPhase.DONE or not without:
+        prepared = rotation.prepare(authority, command.certificate, command.key, command.now, held=command.hold)
         if isinstance(prepared, Refused):
             return prepared
         _moved(draft, authority, prepared)

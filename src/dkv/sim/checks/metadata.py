@@ -13,6 +13,9 @@ from dkv.domain.lifecycle import GONE, NEW, row_to
 from dkv.domain.model import State
 from dkv.sim.world import Watcher, World
 
+OF_AUTHORITY = "authority."
+"""How events of a change of authority begin, whose phases are no life cycle; that it ends is demanded in certificates.py."""
+
 
 class MetadataChecks(Watcher):
     """Watches commits; failures go to the world, which keeps the trace."""
@@ -53,7 +56,7 @@ class MetadataChecks(Watcher):
         """Each life cycle went its ways by rows that exist, one after the other."""
         now: dict[str, str] = {}
         for event in events:
-            if not event.change:
+            if not event.change or event.kind.startswith(OF_AUTHORITY):
                 continue
             source, target = event.change.split(" -> ")
             self._row(event, source, target)

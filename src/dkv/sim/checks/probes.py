@@ -55,6 +55,7 @@ KINDS = (
     "order: enforce leader",
     "order: create archive",
     "order: delete archive",
+    "order: rotate authority",
 )
 """Every kind of fault, as counted when it really struck."""
 FLEET = 200  # seeds from which on a fleet has to have seen each kind

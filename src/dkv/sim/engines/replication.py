@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dkv.engine.contract import Cause, EngineSpec, Secrets
+from dkv.engine.contract import Cause, EngineSpec, Secrets, TlsFiles
+from dkv.sim.engines.certificates import believe_each_other
 from dkv.sim.engines.disk import GETACK, PING, Disk, Entry
 from dkv.sim.engines.histories import grown
 from dkv.sim.engines.net import Endpoint, SimNet
@@ -34,6 +35,7 @@ class ReplicatedEngine(Endpoint, Protocol):
     takes_clients: bool
     credentials: bool
     secrets: Secrets
+    tls: TlsFiles | None
     torn: bool
     append_fsync: str
     disk: Disk | None
@@ -151,6 +153,7 @@ class Replication:
         if known is not None and known.engine is follower and known.token > token:
             return  # an earlier attempt that was overtaken by a later one
         lets_in = engine.admits and engine.takes_clients and follower.secrets.used in engine.secrets.taken
+        lets_in = lets_in and believe_each_other(engine.tls, follower.tls)
         if engine.role != "leader" or not lets_in or engine.loading:
             self.net.post(engine.machine, follower, follower.replication.refused, token)
             return

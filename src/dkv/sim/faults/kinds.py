@@ -26,6 +26,8 @@ RARE = (
     "kill engine",
     "stop engine",
     "long script",
+    "rotate authority",
+    "prepare authority",
 )
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 
