@@ -14,18 +14,29 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 import valkey
 
+from dkv.access import crypto
+from dkv.access.certificates import LEAF_DAYS, Owner, new_leaf, reachable
+from dkv.access.crypto import KeyPair
+from dkv.access.domain_key import DOMAIN_KEY, authority_label, key_in
 from dkv.confirm import ConfirmingClient
-from dkv.engine.config import replica_password
+from dkv.domain.constants import DAY
+from dkv.engine import tls
+from dkv.engine.config import certificate_settings, replica_password
+from dkv.engine.contract import TlsFiles
 from dkv.engine.supervisor import read_run
+from tests.contract.forged import heard, ping
 from tests.contract.stranger import STRANGER, Stranger
 from tests.e2e.counters import Counter, counting, go_on, wrong
 from tests.e2e.local_domain import wait_for
+from tests.e2e.test_recovery import everything_dies, lose_state
 from tests.e2e.watched import Watched, watched
+from tests.tls import now
 from tests.tls_program import tls_program
 
 STORE = "Sealed"
@@ -184,21 +195,61 @@ def test_a_leaf_that_is_not_the_one_it_was_given_is_replaced_and_proven(domain: 
     assert wrong(counters) == []
 
 
+@pytest.mark.parametrize("days", [5, -1], ids=["ends in five days", "ended yesterday"])
+def test_a_leaf_that_is_overdue_is_seen_by_its_end_and_replaced(domain: Watched, days: int) -> None:
+    """The store's own authority signed it and the engine was given it: nothing but its end says that it is due."""
+    leader = str(domain.led()["leader"])
+    stale = given_a_leaf(domain, leader, now() + (days - LEAF_DAYS) * DAY)
+    shown = wait_for("it shows another leaf", lambda: other_leaf(domain, leader, stale.serial))
+    assert int(shown["tls_server_cert_expires_in_seconds"]) > 88 * 86_400
+    wait_for("the files of the stale one are gone", lambda: not (domain.archive(STORE, leader) / "tls" / stale.name).exists())
+    assert domain.engine(STORE, leader).ping()
+
+
+def given_a_leaf(domain: Watched, name: str, signed_at: int) -> TlsFiles:
+    """Have an engine show a leaf that the store's authority signed at that time, as if its manager had given it that one."""
+    server = domain.client.store(STORE)["instances"]
+    instance = next(i for i in server if i["instanceName"] == name)
+    records = domain.client.state()["records"]
+    uid = str(json.loads(records[f"database/{STORE}"])["uid"])
+    authority = json.loads(records[f"authority/{uid}"])
+    key = key_in(domain.managers[0].data_dir / "certificates" / DOMAIN_KEY)
+    assert key is not None
+    pair = KeyPair(authority["current"], key.unseal(authority_label(uid), authority["key"]))
+    leaf = new_leaf(pair, Owner(str(domain.client.domain()["uid"]), uid), reachable("s", instance["host"]), signed_at)
+    serial = f"{crypto.read(leaf.certificate).serial:X}"
+    (generation,) = os.listdir(domain.archive(STORE, name) / "tls")
+    files = TlsFiles(generation.partition("-")[0], serial.zfill(len(serial) + len(serial) % 2), pair.certificate, *astuple(leaf))
+    directory = str(domain.archive(STORE, name))
+    tls.write_generation(directory, files)
+    words = [word for setting in certificate_settings(files.name).items() for word in setting]
+    assert admin(domain, name).execute_command("CONFIG", "SET", *words)
+    return files
+
+
+def other_leaf(domain: Watched, name: str, serial: str) -> dict[str, str]:
+    """What an engine says of the leaf that it shows; nothing while it is that one."""
+    shown: dict[str, str] = admin(domain, name).info("tls")
+    return {} if str(shown["tls_server_cert_serial"]).upper() == serial else shown
+
+
 def test_the_authority_is_changed_while_clients_write_and_the_former_one_is_believed_no_more(domain: Watched) -> None:
-    """Clients that stay connected see nothing of it; a new one needs the new authority."""
+    """Clients that stay connected see nothing of it. One that was given both while it was held needs nothing afterwards."""
     before, former = believing(domain), domain.client.store(STORE)["transport"]["authorities"]
     seen = domain.last_event()
     with counting(*counted(domain)) as counters:
         go_on(counters)
         broken = [counter.broken for counter in counters]
+        assert "trusted now" in domain.do("rotate", "ca", "--db-name", STORE, "--prepare").err
+        assert f"dkv rotate ca --db-name {STORE}" in domain.do("show", "waiting").out
+        for counter in counters:
+            counter.context = believing(domain)
         assert "was changed" in domain.do("rotate", "ca", "--db-name", STORE).err
         go_on(counters)
         assert [counter.broken for counter in counters] == broken
-        for counter in counters:
-            counter.context = believing(domain)
     assert wrong(counters) == []
     kinds = [event["kind"] for event in domain.client.events(after=seen) if event["kind"].startswith("authority.")]
-    assert kinds == ["authority.prepared", "authority.switched", "authority.done"]
+    assert kinds == ["authority.prepared", "authority.released", "authority.switched", "authority.done"]
     assert domain.client.store(STORE)["transport"]["authorities"] != former
     host, port = nodes(domain)[0]
     wait_for("every engine shows a leaf of the new authority", lambda: _trusts(domain) == {1})
@@ -282,26 +333,18 @@ def test_a_rogue_node_with_the_certificate_of_another_store_is_not_let_in(domain
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("shows", ["no certificate", "another store's"])
 def test_the_bus_reads_no_packet_of_who_has_no_leaf_of_the_store(domain: Watched, foreign: Path, shows: str) -> None:
+    """The packet is one that demotes a leader whose bus speaks plain (test_cluster_bus.py)."""
     context = believing(domain)
     if shows != "no certificate":
         context.load_cert_chain(foreign / "engine.pem", foreign / "engine.key")
+    leader = str(domain.led()["leader"])
+    follower = domain.instance(STORE, domain.names(leader)[0])
+    at = follower["host"], follower["clientPort"], follower["clustronPort"]
+    sender = admin(domain, follower["instanceName"]).execute_command("CLUSTER", "MYID").decode()
+    packet = ping(sender, *at, epoch=10**9)
     for name in domain.names():
         instance = domain.instance(STORE, name)
-        assert not _heard(context, instance["host"], instance["clustronPort"]), "the bus answers nothing and closes"
-
-
-def _heard(context: ssl.SSLContext, host: str, port: int) -> bytes:
-    """What the cluster bus answers to a packet; a client of TLS 1.3 learns only then that its certificate was refused."""
-    try:
-        with (
-            socket.create_connection((host, port), timeout=5) as line,
-            context.wrap_socket(line, server_hostname=host) as packets,
-        ):
-            packets.sendall(b"RCmb" + bytes(2252))
-            return packets.recv(100)
-    except OSError as refused:
-        assert not isinstance(refused, TimeoutError), "it waits for more instead of closing"
-        return b""
+        assert not heard(instance["host"], instance["clustronPort"], packet, context), "the bus answers nothing and closes"
 
 
 @pytest.mark.usefixtures("untouched")
@@ -321,3 +364,26 @@ def admin(domain: Watched, name: str) -> valkey.Valkey:
     assert run is not None
     path = f"{domain.archive(STORE, name)}/admin.sock"
     return valkey.Valkey(unix_socket_path=path, username="dkv-manager", password=run.record.secret)
+
+
+# At the end, because it begins everything anew -----------------------------------------------------------------------
+
+
+def test_a_lost_state_is_rebuilt_from_engines_that_speak_tls(domain: Watched) -> None:
+    domain.wait_whole()
+    former = domain.client.store(STORE)["transport"]["authorities"]
+    leader = domain.engine(STORE, domain.led()["leader"])
+    leader.set("before", "the loss")
+    keys = leader.dbsize()
+    wait_for("every copy has them", lambda: _sizes(domain) == {keys})
+    everything_dies(domain)
+    lose_state(domain)
+    words = [word for manager in domain.managers for word in ("--data-dir", str(manager.data_dir))]
+    shown = domain.do("rebuild", "state", "--state", domain.managers[0].state, *words, "--yes").out
+    assert "all certificate authorities are made anew" in " ".join(shown.split())
+    domain.start()
+    domain.start_it()
+    transport = domain.client.store(STORE)["transport"]
+    assert transport["tls"] and transport["authorities"] != former
+    assert domain.engine(STORE, domain.led()["leader"]).get("before") == b"the loss"
+    assert _sizes(domain) == {keys}
