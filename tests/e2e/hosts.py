@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import pytest
 
 from dkv.access.certificates import Owner, Reachable, new_leaf
 from dkv.access.crypto import KeyPair, read
-from dkv.access.domain_key import DOMAIN_KEY, read_key
+from dkv.access.domain_key import DOMAIN_KEY, authority_label, key_in
+from dkv.domain.access import MANAGERS
 from tests.e2e.local_domain import DKV, Said, wait_for
 
 
@@ -137,15 +138,18 @@ class Domain:
     def sha256(self) -> str:
         return read(self.authorities.read_text()).fingerprint
 
-    def leaf(self, name: str, sealed: str, domain: str, uid: str, now: int) -> tuple[Path, Path]:
-        """A leaf that the domain's own authority signs for that uid at that time, in files."""
-        key = read_key((self.data_dir(self.members[0]) / "certificates" / DOMAIN_KEY).read_text())
+    def leaf(self, name: str, authority: Mapping[str, str], now: int) -> tuple[Path, Path]:
+        """A leaf, in files, that an authority signs at that time for a server that nobody knows: the domain's own authority, or
+        `database` that of its engines. `authority` has its certificate (`current`), its sealed `key`, and uid of the `domain`.
+        """
+        key = key_in(self.data_dir(self.members[0]) / "certificates" / DOMAIN_KEY)
         assert key is not None
-        authority = KeyPair(self.authorities.read_text(), key.unseal("authority/managers", sealed))
-        pair = new_leaf(authority, Owner(domain), Reachable(uid), now)
+        database = authority.get("database", "")
+        pair = KeyPair(authority["current"], key.unseal(authority_label(database or MANAGERS), authority["key"]))
+        leaf = new_leaf(pair, Owner(authority["domain"], database), Reachable("a" * 32), now)
         paths = self.root / f"{name}.pem", self.root / f"{name}.key"
-        paths[0].write_text(pair.certificate)
-        paths[1].write_text(pair.key)
+        paths[0].write_text(leaf.certificate)
+        paths[1].write_text(leaf.key)
         return paths
 
     def close(self) -> None:

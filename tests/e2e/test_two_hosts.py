@@ -11,13 +11,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import valkey
 
 from dkv.access import certificates
+from dkv.engine.config import REPLICA, replica_password
+from dkv.engine.supervisor import Run, read_run
+from tests.contract.forged import ping
 from tests.e2e.hosts import Domain, Host, hosts, needs_hosts
 from tests.e2e.local_domain import wait_for
 from tests.tls import Place, now
+from tests.tls_program import tls_program, tls_program_or_none
 
 pytestmark = needs_hosts
 
@@ -46,6 +52,41 @@ with socket.create_connection((sys.argv[1], 7801), 30) as plain:
     except OSError:
         answer = b""
 print(time.monotonic() - began < 2, b"HTTP" in answer)
+"""
+AGAINST_ENGINES = """
+import json, socket, ssl, sys
+from tests.contract.forged import heard
+attack = json.loads(sys.argv[1])
+
+def context(shown=()):
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.load_verify_locations(cadata=attack["authorities"])
+    if shown:
+        made.load_cert_chain(*shown)
+    return made
+
+def said(line, words):
+    try:
+        line.sendall(words.encode())
+        return line.recv(4096).decode("latin-1")
+    except OSError:
+        return ""
+
+answers = {}
+for name, (host, port, bus) in attack["engines"].items():
+    packet = bytes.fromhex(attack["packet"])
+    answers[f"{name}: a packet in clear"] = heard(host, bus, packet).hex()
+    for who, shown in attack["shown"].items():
+        answers[f"{name}: a packet of {who}"] = heard(host, bus, packet, context(shown)).hex()
+    with socket.create_connection((host, port), 5) as plain:
+        answers[f"{name}: a replica in clear"] = said(plain, attack["replica"])
+    for what in ("guess", "replica"):
+        with socket.create_connection((host, port), 5) as plain:
+            with context().wrap_socket(plain, server_hostname=host) as line:
+                answers[f"{name}: {what}"] = said(line, attack[what])[:10]
+                if what == "replica":
+                    answers[f"{name}: PSYNC"] = said(line, "PSYNC ? -1\\r\\n")[:11]
+print(json.dumps(answers))
 """
 IN_THE_MIDDLE = """
 import json, socket, ssl, sys
@@ -87,8 +128,8 @@ class Network:
         self.domain.do(self.desk, "login", uri, "--ca-sha256", self.domain.sha256, given=secret)
         return secret
 
-    def store(self) -> dict[str, object]:
-        shown = self.domain.do(self.desk, "Get-DkvStore", "Orders", "-Managers", self.first.address, "-OutputFormat", "Json")
+    def store(self, name: str = "Orders") -> dict[str, Any]:
+        shown = self.domain.do(self.desk, "Get-DkvStore", name, "-Managers", self.first.address, "-OutputFormat", "Json")
         return dict(json.loads(shown)[0]["store"])
 
     def revision(self) -> int:
@@ -103,6 +144,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13") as machines:
         network = Network(root, machines)
         try:
+            network.domain.environ |= {"DKV_VALKEY_SERVER": program} if (program := tls_program_or_none()) else {}
             for host in (network.first, network.second):
                 network.domain.start(host)
             network.log_in()
@@ -124,7 +166,8 @@ def test_a_store_lives_on_two_hosts_and_is_commanded_from_a_third(network: Netwo
     output = domain.dkv(network.first, "get", "ca", "--managers", network.first.address)
     assert domain.sha256 in output.err + output.out
     domain.do(desk, "Connect-DkvManager", network.managers)
-    domain.do(desk, "New-DkvStore", "Orders", "orders", "-InsecureEngineTraffic", "yes")  # not every engine's program can TLS
+    # Plain on purpose, also where the engines' program has TLS: not every program has.
+    domain.do(desk, "New-DkvStore", "Orders", "orders", "-EngineTls", "off", "-InsecureEngineTraffic", "yes")
     domain.do(desk, "Start-DkvStore", "Orders")
     assert "Running" in domain.do(desk, "Get-DkvStore", "Orders")
     actors = domain.do(desk, "show", "events")
@@ -183,11 +226,12 @@ def test_leaves_of_the_true_authority_that_are_old_or_of_no_server_are_refused(n
     domain = network.domain
     sealed, uid = authority_of(network)
     revision = network.revision()
-    expired = domain.leaf("expired", sealed, uid, "a" * 32, now() - 200 * certificates.DAY)
+    authority = {"current": domain.authorities.read_text(), "key": sealed, "domain": uid}
+    expired = domain.leaf("expired", authority, now() - 200 * certificates.DAY)
     assert "HTTP" not in asked(network, expired)
-    stranger = domain.leaf("stranger", sealed, uid, "a" * 32, now())
+    stranger = domain.leaf("stranger", authority, now())
     assert " 401 " in asked(network, stranger)
-    of_another_domain = domain.leaf("domain", sealed, "b" * 32, "a" * 32, now())
+    of_another_domain = domain.leaf("domain", {**authority, "domain": "b" * 32}, now())
     assert " 401 " in asked(network, of_another_domain)
     assert network.revision() == revision
 
@@ -222,6 +266,111 @@ def test_a_man_in_the_middle_who_shows_the_true_authority_gets_no_secret(network
         finally:
             relay.kill()
     assert b"/admin/v1/ca" in seen.read_bytes() and secret.encode() not in seen.read_bytes()
+
+
+class Sealed:
+    """A store whose engines speak TLS, with a copy on each host and a TE: what an attacker may have, and what must stay."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        domain, desk = network.domain, network.desk
+        managers = ("--managers", network.first.address)
+        domain.do(
+            desk,
+            "New-DkvStore",
+            "Sealed",
+            "sealed",
+            "-ClustronPort",
+            "7821",
+            "-ClientPort",
+            "7871",
+            "-Managers",
+            network.managers,
+        )
+        domain.do(desk, "Start-DkvStore", "Sealed", "-Managers", network.managers)
+        words = ("--db-name", "Sealed", "--engine-type", "TE", "--server-id", "s2")
+        domain.do(desk, "start", "process", *words, *managers)
+        wait_for(
+            "the TE runs", lambda: '"TE"' in domain.do(desk, "get", "processes", "--db-name", "Sealed", "-o", "json", *managers)
+        )
+        self.runs = wait_for("three engines", lambda: self._runs() if len(self._runs()) == 3 else None) or []
+        self.secret = self.runs[0].record.secret
+        wait_for("its copies are in sync", lambda: len(network.store("Sealed")["groups"][0]["inSync"]) == 2)
+        leader = next(run for run in self.runs if self._admin(run).role()[0] == b"master")
+        assert self._admin(leader).set("kept", "safe")
+        wait_for("every engine has it", lambda: {self._admin(run).dbsize() for run in self.runs} == {1})
+
+    def _runs(self) -> list[Run]:
+        folders = [self.network.domain.data_dir(host) / "run" for host in (self.network.first, self.network.second)]
+        runs = [run for folder in folders for path in folder.iterdir() if (run := read_run(path)) and run.record.tls]
+        return [engine for run in runs for engine in (map(run.part, run.record.parts) if run.record.parts else [run])]
+
+    def _admin(self, run: Run) -> valkey.Valkey:
+        path = f"{run.record.directory}/admin.sock"
+        return valkey.Valkey(unix_socket_path=path, username="dkv-manager", password=run.record.secret)
+
+    def engines(self) -> dict[str, tuple[str, int, int]]:
+        """Address, port and bus of each, by what it is."""
+        named = {}
+        for run in self.runs:
+            kind = "TE" if run.record.memory_only else str(self._admin(run).role()[0], "ascii")
+            bus = self._admin(run).config_get("cluster-port")["cluster-port"]
+            named[kind] = (run.record.address, run.record.client_port, int(bus))
+        return named
+
+    def node_id(self, kind: str) -> str:
+        """The id of an engine, which every client can ask for."""
+        port = self.engines()[kind][1]
+        return next(run.record.node_id for run in self.runs if run.record.client_port == port)
+
+    def picture(self) -> tuple[object, ...]:
+        """Keys, leader, term and revision."""
+        store = self.network.store("Sealed")
+        return [self._admin(run).dbsize() for run in self.runs], store["groups"], store["revision"]
+
+    def authority(self) -> dict[str, str]:
+        """As the state has it, its key sealed; and the uids of domain and database."""
+        path = self.network.root / "state-of-sealed"
+        self.network.domain.do(
+            self.network.first, "backup", "state", "--file", str(path), "--managers", self.network.first.address
+        )
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        records = {line["key"]: json.loads(line["text"]) for line in lines if "key" in line}
+        uid = str(records["database/Sealed"]["uid"])
+        return {**records[f"authority/{uid}"], "domain": lines[0]["uid"], "database": uid}
+
+
+def test_engines_over_tls_read_nothing_of_a_stranger_on_the_network(network: Network, tmp_path: Path) -> None:
+    """Leader, follower and TE: with no certificate, with one of every kind that a stranger may have, with a stolen password."""
+    if not tls_program_or_none():
+        tls_program()  # skips, and says why
+    sealed = Sealed(network)
+    authority, at, before = sealed.authority(), sealed.engines(), sealed.picture()
+    assert set(at) == {"master", "slave", "TE"}
+    manager = network.domain.data_dir(network.first) / "certificates"
+    stranger = Place(tmp_path, address=network.desk.address)
+    old = network.domain.leaf("old-engine", authority, now() - 91 * certificates.DAY)
+    attack = {
+        "authorities": authority["current"],
+        "engines": at,
+        "packet": ping(sealed.node_id("slave"), *at["slave"], epoch=10**9).hex(),
+        "shown": {
+            "nobody": [],
+            "another authority": [*map(str, stranger.leaf("foreign"))],
+            "a manager": [str(manager / "server.pem"), str(manager / "server.key")],
+            "an engine that expired": [*map(str, old)],
+        },
+        "guess": "AUTH dkv-manager guess\r\n",
+        "replica": f"AUTH {REPLICA} {replica_password(sealed.secret)}\r\n",
+    }
+    answers = json.loads(network.desk.script(AGAINST_ENGINES, json.dumps(attack)))
+    heard = {what: answer for what, answer in answers.items() if answer}
+    refusals = {f"{kind}: {what}": "-WRONGPASS" for kind in at for what in ("guess", "replica")}
+    refusals |= {f"{kind}: PSYNC": "-NOAUTH Aut" for kind in at}
+    # Who has the replication password, which stands on the machines of engines only, gets a copy of the leader, and no more.
+    copied = {"master: replica": "+OK\r\n", "master: PSYNC": "+FULLRESYNC"}
+    assert heard == refusals | copied
+    assert sealed.picture() == before
 
 
 def test_a_manager_is_ended_through_the_other_and_a_host_is_drained_on_its_own(network: Network) -> None:
