@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import RotateAuthority
 from dkv.domain.decision import Accepted
+from dkv.domain.orders import RotateAuthority
 from dkv.sim.engines.certificates import new_authority
 from dkv.sim.faults.kinds import Fault, Source
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dkv.control.submit import Submitter
 from dkv.domain.authority import trust_of
-from dkv.domain.commands import AuthorityFounded
+from dkv.domain.facts import AuthorityFounded
 from dkv.engine.contract import EngineRefused, TlsFiles
 
 
