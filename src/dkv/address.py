@@ -29,6 +29,11 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or packed[:1] == b"\x7f" or packed == _LOOPBACK6
 
 
+def is_same_machine(host: str, other: str) -> bool:
+    """Whether two addresses of managers are of one machine for sure: the same, or both loopback."""
+    return host == other or (is_loopback(host) and is_loopback(other))
+
+
 def packed_address(host: str) -> bytes:
     """The 4 or 16 bytes of an address; none for a name."""
     for family in (socket.AF_INET, socket.AF_INET6):

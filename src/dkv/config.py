@@ -57,7 +57,17 @@ class Settings:
     port: int = _setting(MANAGER_PORT, "the port of the REST API", range=(1, 65535))
     nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
     data_dir: Path = _setting(Path(), "directory of archives, run records and logs")
-    state: str = _setting("", "where the domain state is stored; the same for all managers of a domain")
+    state: str = _setting(
+        "",
+        "where the domain state is stored: sqlite:PATH; etcd, which the managers run themselves; or etcd:URL,... of a cluster "
+        "that is there; the same for all managers of a domain",
+    )
+    etcd_port: int | None = _setting(
+        None,
+        "the port at which clients reach the etcd member that this server may run for the domain state; members reach each other "
+        "at that port + 100; 0: it runs none; else the port of the REST API + 100",
+        range=(0, 65_435),
+    )
     etcd_prefix: str = _setting("/dkv/", "what every key of the domain in etcd begins with, when the state is on etcd")
     etcd_authorities_file: Path | None = _setting(
         None, "the certificates (PEM) by which etcd's members are judged; else those that this system trusts"

@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from dkv.access.contexts import Contexts, why_handshake_failed
 from dkv.access.crypto import Malformed
 from dkv.access.domain_key import DOMAIN_KEY, KeyFiles, beside
 from dkv.access.passwords import Verifier
-from dkv.address import endpoint_text
+from dkv.address import endpoint_text, is_same_machine
 from dkv.api.access import AccessControl, Reporter
 from dkv.api.app import create_app
 from dkv.api.context import (
@@ -41,16 +41,32 @@ from dkv.api.context import (
     Numbers,
     Peers,
     Signing,
+    StatePlace,
     StreamLimits,
 )
 from dkv.api.nuodb.bundle import without_credentials
-from dkv.backend import open_state, state_file
+from dkv.backend import (
+    OWN,
+    etcd_port,
+    follow_moved,
+    founding_state,
+    has_state,
+    member_process,
+    members_of,
+    move_to_members,
+    open_state,
+    start_member,
+    state_file,
+    why_no_member,
+)
 from dkv.client import Endpoint, Request
 from dkv.config import Settings, default_state
 from dkv.control.certificates import CertificatePlaces
 from dkv.control.refused_requests import report_refused
 from dkv.control.submit import view_of
 from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
+from dkv.domain.admission import state_cannot_move, state_moves
+from dkv.domain.decision import Refused
 from dkv.domain.identities import registered_certificates
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
@@ -59,6 +75,7 @@ from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.engine.tls import speaks_tls
+from dkv.errors import HintedError
 from dkv.joining import Joining, Membership, join, membership_of
 from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import LOCAL, Secured, Server, limits
@@ -69,7 +86,7 @@ from dkv.machine_facts import facts_of
 from dkv.manager import Manager, ManagerError, ManagerHooks
 from dkv.notify import ServiceManager
 from dkv.other_managers import ON_LOOPBACK, OtherManagers, get_json
-from dkv.store.contract import StoreError
+from dkv.store.contract import Moved, StoreError
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
@@ -92,7 +109,68 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
             settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
             domain = membership.domain if membership else ""
-            return asyncio.run(serve(settings, data_dir, Doors(listening, local), domain))
+            return serve_domain(settings, data_dir, Doors(listening, local), domain)
+
+
+def serve_domain(settings: Settings, data_dir: DataDir, doors: Doors, domain: str) -> int:
+    """Serve until a signal comes: first where the state is, then, whenever it moved, where it is by then. Engines and sockets
+    stay. Raises ManagerError.
+    """
+    founding = settings.state == OWN and not has_state(settings)
+    move = StateMove(wanted=founding)
+    settings = founding_state(settings) if founding else settings
+    try:
+        while True:
+            try:
+                domain = asyncio.run(serve(settings, data_dir, doors, domain, move)) or domain
+            except Moved as moved:
+                settings = asyncio.run(follow_moved(settings, data_dir.uid, moved))
+                continue
+            if not move.wanted:
+                return 0
+            settings = moved_settings(settings, data_dir, domain, move, required=founding)
+    except StoreError as error:
+        hint = error.hint or f"Look at {without_credentials(settings.state)}."
+        raise ManagerError(f"The domain state cannot be used: {error.detail}.", hint) from error
+
+
+def moved_settings(settings: Settings, data_dir: DataDir, domain: str, move: StateMove, *, required: bool) -> Settings:
+    """The settings with which the manager goes on after a move of the state: the same if it failed, and is not `required`. Raises
+    ManagerError, StoreError.
+    """
+    move.wanted = False
+    try:
+        settings = asyncio.run(move_to_members(settings, data_dir.uid, domain))
+        log.info("the domain state moved to etcd members of the managers", domain=domain)
+    except (StoreError, ManagerError) as error:
+        if required:
+            raise
+        move.failed(error)
+    return settings
+
+
+class StateMove:
+    """That the domain state is to move to an etcd member of this server: `want` ends what serves, so that it can."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self.trouble = ""  # why the last attempt failed, as a sentence
+        self.end: Callable[[], None] = lambda: None
+
+    def want(self) -> None:
+        """Begin the move."""
+        self.wanted, self.trouble = True, ""
+        self.end()
+
+    def stop(self) -> None:
+        """End what serves, for good."""
+        self.wanted = False
+        self.end()
+
+    def failed(self, error: HintedError | StoreError) -> None:
+        """The state stayed where it is."""
+        self.trouble = str(error)
+        log.warning("the domain state could not be moved to etcd", error=str(error))
 
 
 def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None) -> Membership | None:
@@ -103,20 +181,16 @@ def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None
         hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on), as the other managers of the domain have it.'
         raise ManagerError("A server joins with a join token only where access control is on.", hint)
     try:
-        here = asyncio.run(domain_at(settings)) if has_state(settings.state) else ""
+        here = asyncio.run(domain_at(settings)) if has_state(settings) else ""
     except StoreError as error:
         raise ManagerError(f"The domain state cannot be used: {error.detail}.", error.hint) from error
-    return join(settings, data_dir, joining, here, wall)
-
-
-def has_state(state: str) -> bool:
-    """Whether there is a state to be looked at; a file is not made for that."""
-    kind, _, path = state.partition(":")
-    return kind != "sqlite" or Path(path).exists()
+    return join(settings, data_dir, joining, here, wall, why_no_member=why_no_member(settings))
 
 
 async def domain_at(settings: Settings) -> str:
     """The uid of the domain whose state is kept there; "" for one that is empty. Raises ManagerError, StoreError."""
+    if members := members_of(settings):
+        return members.domain
     store = await open_state(settings)
     try:
         return view_of(await store.read()).state.uid
@@ -225,6 +299,7 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
         hang_timeout=settings.engine_hang_timeout_ms,
         engine_release=release_of(program),
         engine_tls=has_tls(program),
+        etcd_port=etcd_port(settings),
     )
 
 
@@ -335,7 +410,9 @@ class DomainAccess:
         self.snapshot = manager.submitter.snapshot
 
 
-def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, contexts: Contexts | None) -> ManagerContext:
+def context_of(
+    manager: Manager, settings: Settings, ended: asyncio.Event, contexts: Contexts | None, move: StateMove
+) -> ManagerContext:
     """The parts of this manager that the API uses."""
     server = manager.server
     store = manager.store
@@ -365,7 +442,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
         ),
         node_id=engine_id,
         closing=ended.is_set,
-        stop=ended.set,
+        stop=move.stop,
         configured=lambda: settings_texts(settings),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
         readiness=manager.readiness,
@@ -374,7 +451,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event, conte
         uid=server.uid,
         address=server.host,
         port=server.port,
-        signing=signing_of(manager, settings),
+        signing=signing_of(manager, settings, move),
         options=options_of(settings),
         version=version("dkv"),
     )
@@ -401,11 +478,30 @@ def numbers_of(manager: Manager) -> Numbers:
     return Numbers(statistics=statistics, looks=looks, tally=manager.submitter.tally)
 
 
-def signing_of(manager: Manager, settings: Settings) -> Signing | None:
-    """What this manager signs with; None without access control."""
+def signing_of(manager: Manager, settings: Settings, move: StateMove) -> Signing | None:
+    """What this manager signs with, and where it says that the state is; None without access control."""
     if manager.certificates is None:
         return None
-    return Signing(certificates=manager.certificates, state=state_location(settings.state))
+    return Signing(certificates=manager.certificates, state_for=partial(state_for, settings, move))
+
+
+def state_for(settings: Settings, move: StateMove, host: str, why_not: str) -> StatePlace | Refused:
+    """Where a server at `host` finds the domain state when it joins. A file is of this machine: for another one the state moves
+    first. `why_not` is why the new server could run no etcd member.
+    """
+    if settings.state == OWN:
+        members = members_of(settings)
+        return StatePlace(OWN, members.text if members else "")
+    if not settings.state.startswith("sqlite:") or is_same_machine(host, settings.bind):
+        return StatePlace(state_location(settings.state))
+    for which, why in ((f"the server at {host}", why_not), ("this manager", why_no_member(settings))):
+        if why:
+            return state_cannot_move(which, why)
+    if move.trouble:
+        why, move.trouble = move.trouble, ""
+        return state_cannot_move("this manager", why)
+    move.want()
+    return state_moves()
 
 
 def state_location(state: str) -> str:
@@ -456,19 +552,21 @@ def access_control(manager: Manager) -> AccessControl | None:
     )
 
 
-async def serve(settings: Settings, data_dir: DataDir, doors: Doors, domain: str) -> int:
-    """Run manager and REST until a signal comes, or one of them fails."""
+async def serve(settings: Settings, data_dir: DataDir, doors: Doors, domain: str, move: StateMove) -> str:
+    """Run manager and REST until a signal comes, a move of the state is wanted, or one of them fails; the domain's uid. Raises
+    ManagerError, StoreError; Moved when the state is somewhere else by now.
+    """
     ended = asyncio.Event()
+    move.end = ended.set
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    try:
-        async with manager_of(settings, data_dir, domain) as manager:
-            await _serve(manager, settings, doors, ended)
-    except StoreError as error:
-        hint = error.hint or f"Look at {without_credentials(settings.state)}."
-        raise ManagerError(f"The domain state cannot be used: {error.detail}.", hint) from error
-    return 0
+        loop.add_signal_handler(number, move.stop)
+    if settings.state == OWN:
+        start_member(settings, data_dir.uid)
+    async with manager_of(settings, data_dir, domain) as manager:
+        if not move.wanted:
+            await _serve(manager, settings, doors, ended, move)
+        return manager.domain_uid
 
 
 def contexts_of(settings: Settings, manager: Manager) -> Contexts | None:
@@ -519,15 +617,16 @@ def malformed(reporter: Reporter | None, peer: str) -> None:
         reporter.refused(peer, "malformed", "a request that is no HTTP")
 
 
-async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
+async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event, move: StateMove) -> None:
     contexts, control = contexts_of(settings, manager), access_control(manager)
-    app = create_app(context_of(manager, settings, ended, contexts), control)
+    app = create_app(context_of(manager, settings, ended, contexts, move), control)
     secured = secured_by(contexts, manager, app.reporter) if contexts and app.reporter else None
-    servers = [(Server(app, secured=secured, malformed=partial(malformed, app.reporter)), doors.ports)]
+    servers = [(Server(app, secured=secured, malformed=partial(malformed, app.reporter)), again(doors.ports))]
     if doors.local:
-        servers.append((Server(app, LOCAL, lifespan="off"), doors.local))
+        servers.append((Server(app, LOCAL, lifespan="off"), again(doors.local)))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
+        *members_kept(manager, settings, contexts),
         *(asyncio.create_task(rest.serve(sockets=sockets), name="rest") for rest, sockets in servers),
         asyncio.create_task(ended.wait(), name="signal"),
     ]
@@ -544,13 +643,70 @@ async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyn
     service.ready(f"server {server.server_id} at {server.host}:{server.port}, domain {manager.domain_uid}")
     signs = asyncio.create_task(_give_signs(service), name="signs of life")
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    service.ends()
+    if ended.is_set() and not move.wanted:
+        service.ends()
     for rest, _ in servers:
         rest.end()
-    for task in (tasks[0], tasks[-1], signs):
-        task.cancel()
+    for task in (*tasks, signs):
+        if task.get_name() != "rest":
+            task.cancel()
     await asyncio.gather(*tasks, signs, return_exceptions=True)
     log.info("manager ends; its engines go on", server=server.server_id)
     for task in done:
         if task is not tasks[-1]:
-            task.result()
+            result_of(task)
+
+
+def again(sockets: list[socket.socket]) -> list[socket.socket]:
+    """The same listening sockets, to be closed by who serves them; callers wait in the queue of the first ones meanwhile."""
+    return [listening.dup() for listening in sockets]
+
+
+def result_of(task: asyncio.Task[Any]) -> None:
+    """Raise what ended a task; Moved alone where that is among what did."""
+    try:
+        task.result()
+    except BaseExceptionGroup as group:
+        for error in leaves(group):
+            if isinstance(error, Moved):
+                raise error from None
+        raise
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group and in the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
+
+
+def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None) -> list[asyncio.Task[None]]:
+    """The task that keeps this server's part in the etcd members of the managers; none where the state is elsewhere."""
+    members = members_of(settings)
+    if settings.state != OWN or members is None:
+        return []
+    from dkv.members.keeper import KeeperHooks, MemberKeeper
+    from dkv.members.known import keep_known_state
+    from dkv.store.etcd import EtcdStore
+
+    assert isinstance(manager.store, EtcdStore)
+    assert manager.certificates is not None
+    others = OtherManagers(contexts, manager.domain_uid, wall_clock)
+    hooks = KeeperHooks(
+        server_id=manager.server.server_id,
+        known=lambda: view.state if (view := manager.newest()) else None,
+        leads=lambda: manager.liveness.leads,
+        submit=manager.submitter.submit,
+        wall=wall_clock,
+        monotonic=boottime,
+        warn=log.warning,
+        trusted=manager.certificates.notice,
+        identity=lambda server: others.fetch(server, "/admin/v1/identity", PROBE_WITHIN),
+    )
+    process = member_process(settings, manager.server.uid) if manager.server.etcd_port else None
+    keeper = MemberKeeper(manager.store, process, settings.data_dir.absolute(), members, hooks)
+    manager.certificates.follow(keeper.refuse_untrusted)
+    known = keep_known_state(manager.store, settings.data_dir.absolute(), members.domain)
+    return [asyncio.create_task(keeper.run(), name="members"), asyncio.create_task(known, name="known state")]

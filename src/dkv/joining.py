@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,11 @@ from dkv.data_dir import DataDir
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, no
 from dkv.manager import ManagerError
+from dkv.members.place import members_in
 
 JOINED = "joined.json"
 WITHIN = 30.0  # s the peer has to answer
+MOVING, MOVES_WITHIN, PAUSE = "state_moving", 60.0, 0.5  # s that the domain's state may move, and between two questions
 ANOTHER = "Make a new one on a server of the domain: dkv create join-token."
 
 
@@ -58,6 +61,7 @@ class JoinError(ManagerError):
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.message, refused.hint)
+        self.code = refused.code
         self.exit_code = CATALOGUE[refused.code].exit_code
 
 
@@ -76,9 +80,11 @@ def membership_of(data_dir: Path) -> Membership | None:
         ) from error
 
 
-def join(settings: Settings, data_dir: DataDir, joining: Joining, here: str, clock: Callable[[], int]) -> Membership:
+def join(
+    settings: Settings, data_dir: DataDir, joining: Joining, here: str, clock: Callable[[], int], *, why_no_member: str
+) -> Membership:
     """Join, unless the data directory did with this very token. `here` is the uid of the domain whose state is here already, ""
-    for none; `clock` is wall clock, ms. Raises ManagerError.
+    for none; `why_no_member` why this server can run no etcd member; `clock` is wall clock, ms. Raises ManagerError.
     """
     token = join_tokens.parse(joining.token)
     if isinstance(token, Refused):
@@ -95,7 +101,8 @@ def join(settings: Settings, data_dir: DataDir, joining: Joining, here: str, clo
     _refuse_another_domain("This server joined", known.domain if known else "", peer, domain)
     own = CertificateFiles(data_dir.path / DIRECTORY)
     key = _own_key(own)
-    answer = _admitted(peer, authority, domain, _body(settings, data_dir, token, key), clock)
+    body = _body(settings, data_dir, token, key, why_no_member)
+    answer = _patiently(lambda: _admitted(peer, authority, domain, body, clock))
     pair = _judged(KeyPair(str(answer.get("certificate")), key), authority, domain, data_dir.uid, clock())
     return _keep(own, data_dir, token, pair, answer)
 
@@ -169,7 +176,20 @@ def _own_key(own: CertificateFiles) -> str:
         raise ManagerError(f"{own.key} cannot be kept: {error.strerror}.", "Make room and rights.") from error
 
 
-def _body(settings: Settings, data_dir: DataDir, token: JoinToken, key: str) -> bytes:
+def _patiently(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The peer's answer, once the domain's state has moved to where this machine reaches it."""
+    give_up, moving = time.monotonic() + MOVES_WITHIN, False
+    while True:
+        try:
+            return ask()
+        except ManagerError as error:
+            moving = error.code == MOVING if isinstance(error, JoinError) else moving  # its manager begins anew meanwhile
+            if not moving or time.monotonic() > give_up:
+                raise
+        time.sleep(PAUSE)
+
+
+def _body(settings: Settings, data_dir: DataDir, token: JoinToken, key: str, why_no_member: str) -> bytes:
     body = {
         "token": token.token_id,
         "secret": token.secret,
@@ -177,6 +197,7 @@ def _body(settings: Settings, data_dir: DataDir, token: JoinToken, key: str) -> 
         "uid": data_dir.uid,
         "host": settings.bind,
         "request": crypto.new_request(key),
+        "whyNoMember": why_no_member,
     }
     return json.dumps(body).encode()
 
@@ -221,7 +242,10 @@ def _keep(own: CertificateFiles, data_dir: DataDir, token: JoinToken, pair: KeyP
     if key is None:
         raise ManagerError("The peer's answer has no domain key.", "Look at its version and at its log.")
     membership = Membership(str(answer.get("domainUid")), str(answer.get("state")), token.token_id)
+    members = members_in(str(answer["members"])) if answer.get("members") else None
     try:
+        if members:
+            members.write(data_dir.path)
         KeyFiles(own.directory / DOMAIN_KEY, None).keep(key)
         own.write_pair(pair)
         own.write_bundle(str(answer.get("bundle")))

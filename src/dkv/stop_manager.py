@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from dkv.backend import member_process
 from dkv.client import Credentials, Endpoint, HttpTransport, ManagerClient, ManagerRefused
 from dkv.config import Settings
 from dkv.data_dir import end_running_manager, running_manager
@@ -17,8 +19,10 @@ REFUSED_WITHIN = 5.0  # s a refusal may last before it is reported: another copy
 END_WITHIN = 15.0  # s the manager has to end
 
 
-def stop(settings: Settings, with_engines: bool) -> int:
-    """Stop the manager that runs on the data directory; with `with_engines` its engines hand over and leave first."""
+def stop(settings: Settings, *, with_engines: bool, with_member: bool) -> int:
+    """Stop the manager that runs on the data directory; with `with_engines` its engines hand over and leave first, with
+    `with_member` its etcd member ends after it.
+    """
     running = running_manager(settings.data_dir.absolute())
     if running is None:
         raise ManagerError(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
@@ -41,6 +45,8 @@ def stop(settings: Settings, with_engines: bool) -> int:
                 "See its log. Its engines keep running.",
             )
         time.sleep(0.05)
+    if with_member:
+        asyncio.run(member_process(settings, "").end())
     return 0
 
 

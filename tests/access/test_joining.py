@@ -59,7 +59,7 @@ class Domain:
         settings = Settings(bind="127.0.0.19", data_dir=place, state=f"sqlite:{place}/domain.sqlite", access_control="on")
         joining = Joining(token, f"127.0.0.1:{port or self.port}")
         wall = clock or self.world.now
-        return await asyncio.to_thread(join, settings, DataDir(place, name, uid), joining, here, lambda: wall)
+        return await asyncio.to_thread(join, settings, DataDir(place, name, uid), joining, here, lambda: wall, why_no_member="")
 
     async def refused(self, token: str, words: str, port: int = 0, **more: Any) -> ManagerError:
         """A join that is refused in one sentence, shows no secret, and leaves neither the domain nor the directory changed."""

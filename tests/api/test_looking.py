@@ -32,6 +32,7 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
         "certificateUntil": None,
         "certificateDaysLeft": None,
         "engine": {"release": "", "tls": False, "certificateDaysLeft": None},
+        "stateMember": None,
     }
     assert (second["alive"], second["isLocal"]) == (False, False)
 

@@ -16,7 +16,17 @@ from dkv.access.certificate_files import CertificateFiles
 from dkv.access.certificates import reachable
 from dkv.access.domain_key import KeyFiles
 from dkv.api.app import Api, create_app
-from dkv.api.context import EngineLook, EngineStatistics, LocalMachine, LogFile, ManagerContext, Numbers, Peers, Signing
+from dkv.api.context import (
+    EngineLook,
+    EngineStatistics,
+    LocalMachine,
+    LogFile,
+    ManagerContext,
+    Numbers,
+    Peers,
+    Signing,
+    StatePlace,
+)
 from dkv.api.description import describe
 from dkv.control.certificates import CertificatePlaces, Certificates
 from dkv.control.submit import RequestKey, Submitter, View
@@ -107,7 +117,9 @@ class World:
             uid=f"uid-of-{server}",
             address=HOSTS[server],
             port=PORT,
-            signing=Signing(certificates=certificates, state="sqlite:/state/domain.sqlite") if certificates else None,
+            signing=Signing(certificates=certificates, state_for=lambda host, why: StatePlace("sqlite:/state/domain.sqlite"))
+            if certificates
+            else None,
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
             stop=lambda: self.stopped.append(server),
         )

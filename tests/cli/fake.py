@@ -186,6 +186,7 @@ class FakeDomain:
                 "engine": {"release": "9.1.2", "tls": False, "certificateDaysLeft": None},
                 "certificateUntil": None,
                 "certificateDaysLeft": None,
+                "stateMember": None,
             }
             for text, server in self.servers.items()
         ]

@@ -26,6 +26,7 @@ OWN_WAY_TO_ASK_FIRST = {
     "backup state": "writes a file and changes no domain",
     "restore state": "says what it found and asks, before anything is written",
     "create token": "answers a secret: one that a plan made would be good for nothing",
+    "recover domain": "says what it found and asks, before anything is written",
     "rebuild state": "says what it found and asks, before anything is written",
 }
 

@@ -64,6 +64,7 @@ from dkv.domain.facts import (
     ServerLost,
     SlotsLost,
     SlotsOwned,
+    StateMemberSeen,
     TailBroken,
     TailFed,
     TailMeasured,
@@ -151,6 +152,7 @@ class Life:
         for name, host in HOSTS.items():
             uid = f"uid-of-{name}"
             await self.submit(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
+        await self.submit(StateMemberSeen(server_id="s1", member="s1", role="voter", because="the cluster lists it so"))
         await self.submit(RequestsRefused(server_id="s1", peer="127.0.0.9", count=1, last="GET /: no credentials"))
 
     async def created_and_started(self) -> None:

@@ -20,7 +20,7 @@ from tests.domain.test_scenarios import SCENARIOS, replay
 from tests.domain.verbs import ScenarioRunner
 from tests.lint.repository import constructed, python_files
 
-REPORTERS_OF_FACTS = ("src/dkv/machine", "src/dkv/control", "src/dkv/manager.py")
+REPORTERS_OF_FACTS = ("src/dkv/machine", "src/dkv/control", "src/dkv/manager.py", "src/dkv/members")
 
 
 @cache

@@ -17,10 +17,11 @@ from dkv.access import certificates
 from dkv.access.certificates import Owner, Reachable
 from dkv.store import etcd_client, etcd_state
 from dkv.store.contract import Conflict, Unavailable, Unusable
-from dkv.store.etcd import EtcdStore, refuse_version
+from dkv.store.etcd import EtcdStore
 from dkv.store.etcd_address import EtcdAddress, normal_prefix, parse
 from dkv.store.etcd_client import EtcdClient
 from dkv.store.etcd_messages import message
+from dkv.store.etcd_version import refuse_version
 from tests.contract.etcd_cluster import EtcdCluster, cluster, needs_etcd
 from tests.contract.etcd_proxy import wire
 from tests.contract.test_store_etcd_deaths import opened, play

@@ -154,6 +154,16 @@ def _requests_refused(runner: ScenarioRunner, line: Line) -> Command:
     return facts.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)
 
 
+@verb("member")
+def _state_member_seen(runner: ScenarioRunner, line: Line) -> Command:
+    """`member A B voter`: the manager of A saw the member of B vote; `none`: that B has none."""
+    server, member, role = line.words
+    because = line.options.get("because", "the cluster lists it so")
+    return facts.StateMemberSeen(
+        server_id=server, now=runner.world.now, member=member, role="" if role == "none" else role, because=because
+    )
+
+
 @verb("rotate-secret")
 def _rotate_secret(runner: ScenarioRunner, line: Line) -> Command:
     """`rotate-secret orders n`: to 32 times that letter."""

@@ -42,6 +42,7 @@ from dkv.domain.facts import (
     ProcessTracked,
     ServerJoined,
     ServerLost,
+    StateMemberSeen,
     TailBroken,
     TailFed,
     TailMeasured,
@@ -165,6 +166,7 @@ def _machines(state: State, now: int, salt: int) -> Iterator[Command]:
             nuodb_port=8888 + index,
             boot_id=boot,
         )
+        yield StateMemberSeen(now=now, server_id="A", member=name, role=("", "learner", "voter")[salt % 3], because="listed")
         yield ServerLost(now=now, server_id=name, uid=f"u{name}")
         if salt % 3 == 0:
             yield RemoveServerState(now=now, server_id=name)

@@ -1,15 +1,12 @@
-"""Hosts of a network for tests: network namespaces with addresses of their own, joined by a bridge. Only root can make them."""
+"""Hosts of a network for tests, and a domain on some of them. Only root can make hosts."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,37 +15,16 @@ from dkv.access.certificates import Owner, Reachable, new_leaf
 from dkv.access.crypto import KeyPair, read
 from dkv.access.domain_key import DOMAIN_KEY, authority_label, key_in
 from dkv.domain.access import MANAGERS
+from dkv.playground import hosts as network
+from dkv.playground.hosts import Host as NetworkHost
+from dkv.playground.hosts import why_none
 from tests.e2e.local_domain import DKV, Said, wait_for
 
-
-def _namespaces_work() -> bool:
-    if os.geteuid() != 0 or not shutil.which("ip"):
-        return False
-    name = f"dkv-{os.getpid()}-trial"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
-    if made:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-    return made
+needs_hosts = pytest.mark.skipif(bool(why := why_none()), reason=f"no hosts of a network: {why}")
 
 
-needs_hosts = pytest.mark.skipif(not _namespaces_work(), reason="only root, with ip netns, can make hosts of a network")
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-@dataclass(frozen=True)
-class Host:
-    """One host: what runs in it sees its own interfaces only."""
-
-    name: str
-    address: str
-
-    @property
-    def inside(self) -> list[str]:
-        """What a command begins with that runs there."""
-        return ["ip", "netns", "exec", self.name]
+class Host(NetworkHost):
+    """A host that runs scripts for a test."""
 
     def script(self, text: str, *words: str | Path) -> str:
         """Run a Python script there; what it printed."""
@@ -58,30 +34,11 @@ class Host:
         return done.stdout
 
 
-@contextlib.contextmanager
+@contextmanager
 def hosts(*addresses: str) -> Iterator[list[Host]]:
     """Hosts with these addresses of 10.0.0.0/24; nothing of them is left afterwards."""
-    prefix = f"dkv-{os.getpid()}"
-    switch = f"{prefix}-switch"
-    names = [f"{prefix}-{number}" for number in range(len(addresses))]
-    try:
-        _ip("netns", "add", switch)
-        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", switch, "link", "set", "bridge", "up")
-        for number, (name, address) in enumerate(zip(names, addresses, strict=True)):
-            _ip("netns", "add", name)
-            _ip("-n", switch, "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth", "netns", name)
-            _ip("-n", switch, "link", "set", f"port{number}", "master", "bridge", "up")
-            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth")
-            _ip("-n", name, "link", "set", "eth", "up")
-            _ip("-n", name, "link", "set", "lo", "up")
-        yield [Host(name, address) for name, address in zip(names, addresses, strict=True)]
-    finally:
-        for name in [*names, switch]:
-            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout.split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    with network.hosts(*addresses) as made:
+        yield [Host(host.name, host.address, host.switch, host.port) for host in made]
 
 
 class Domain:

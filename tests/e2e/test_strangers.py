@@ -131,7 +131,7 @@ def test_no_process_is_signalled_because_a_file_names_it(tmp_path: Path) -> None
     with subprocess.Popen(["sleep", "60"]) as bystander:
         fd = held(tmp_path / "data", bystander.pid)
         with pytest.raises(ManagerError, match="is no manager of that directory"):
-            stop(Settings(data_dir=tmp_path / "data"), with_engines=False)
+            stop(Settings(data_dir=tmp_path / "data"), with_engines=False, with_member=False)
         assert bystander.poll() is None
         bystander.kill()
         os.close(fd)
@@ -147,7 +147,7 @@ def test_a_strangers_data_directory_does_not_choose_whom_root_ends(ground: Path)
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, json.dumps({"pid": bystander.pid, "serverId": "s", "bind": "127.0.0.1", "port": 1}).encode())
         with pytest.raises(ManagerError, match="is no manager of that directory"):
-            stop(Settings(data_dir=theirs), with_engines=False)
+            stop(Settings(data_dir=theirs), with_engines=False, with_member=False)
         assert bystander.poll() is None
         bystander.kill()
         os.close(lock)

@@ -24,6 +24,7 @@ from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import authority as rotation
 from dkv.domain.access import MANAGERS, Authority, JoinToken
+from dkv.domain.decision import Refused
 from dkv.domain.model import State
 from dkv.domain.orders import AdmitServer, CreateJoinToken, DeleteJoinToken, RotateAuthority
 from dkv.domain.refusals import no_authority, no_engine_authority
@@ -43,7 +44,9 @@ class JoinTokenBody(Body):
 
 
 class JoinBody(Body):
-    """A server that joins: the token's id and secret, who it is, where it is reached, and a request for a certificate."""
+    """A server that joins: the token's id and secret, who it is, where it is reached, a request for a certificate, and why
+    it can run no etcd member for the domain state, "" if it can.
+    """
 
     token: Annotated[str, Field(max_length=200)]
     secret: Annotated[str, Field(max_length=200)]
@@ -51,6 +54,7 @@ class JoinBody(Body):
     uid: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     host: Annotated[str, Field(pattern="^[0-9A-Za-z.:_-]{1,253}$")]
     request: Annotated[str, Field(max_length=LONGEST_REQUEST)]
+    why_no_member: Annotated[str, Field(max_length=1_000)] = ""
 
 
 class RotationBody(Body):
@@ -212,6 +216,10 @@ async def join(body: JoinBody, context: Context, signing: Signs) -> schemas.Admi
         uid=body.uid,
         public_key=hashlib.sha256(public_key.encode()).hexdigest(),
     )
+    accepted(await context.manager.submitter.check(command))
+    place = signing.state_for(body.host, body.why_no_member)
+    if isinstance(place, Refused):
+        raise Refusal(place)
     state = accepted(await context.manager.submitter.submit(command)).state
     authority = authority_of(state)
     return {
@@ -219,5 +227,6 @@ async def join(body: JoinBody, context: Context, signing: Signs) -> schemas.Admi
         "bundle": authority.bundle,
         "domainKey": signing.certificates.domain_key.text,
         "domainUid": state.uid,
-        "state": signing.state,
+        "state": place.state,
+        "members": place.members,
     }

@@ -14,6 +14,7 @@ from dkv.api.origin import Attributed, Commands, origin_of
 from dkv.control.certificates import Certificates
 from dkv.control.submit import View
 from dkv.control.tally import Tally
+from dkv.domain.decision import Refused
 from dkv.domain.machine_checks import MachineFacts
 from dkv.domain.model import DatabaseOptions, Process, Server, State
 from dkv.store.contract import StoredEvent, StoreError
@@ -119,12 +120,22 @@ class StreamLimits:
     each: int = 32
 
 
+@dataclass(frozen=True)
+class StatePlace:
+    """Where the domain's state is: the setting of it, and for etcd members of the managers where those are, as their text."""
+
+    state: str
+    members: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signing:
-    """What a manager signs certificates with, and what it tells a server that joins: where the domain's state is."""
+    """What a manager signs certificates with. `state_for` says where a server at a host finds the domain's state when it joins,
+    or why it cannot; its second argument is why that server can run no etcd member, "" if it can.
+    """
 
     certificates: Certificates
-    state: str
+    state_for: Callable[[str, str], StatePlace | Refused]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,10 +54,11 @@ VERBS = (
     ),
     Cmdlet(
         "manager stop",
-        "Stops the manager that runs on a data directory; its engines keep running unless --with-engines.",
+        "Stops the manager that runs on a data directory; its engines and its etcd member run on unless the switches say else.",
         "programs:manager_stop",
         (
             Param("--with-engines", "switch", "hand leadership over and stop the engines of this server first", default=False),
+            Param("--with-member", "switch", "also end the etcd member of the domain state that this server runs", default=False),
             *SETTINGS,
         ),
         alone=True,
@@ -97,6 +98,12 @@ VERBS = (
                 high=50,
             ),
             Param("--dir", "text", "the directory of the data; default: a temporary one that is removed at the end"),
+            Param(
+                "--hosts",
+                "number",
+                "number of hosts, network namespaces with one server each that joins with a token; only root can make them",
+                high=20,
+            ),
             Param("--once", "switch", "run the demo and end: kill every process once, then verify every key", default=False),
             Param(
                 "--tls", "switch", "have engines speak TLS; the program that valkey_server names has to have it", default=False
@@ -181,6 +188,18 @@ VERBS = (
         ),
     ),
     Cmdlet(
+        "recover domain",
+        "Begins the domain anew on this server, from what it knew last, when a majority of the voters is lost for good.",
+        "programs:recover_domain",
+        (
+            Param("--reason", "text", "why, for the record of the domain's events", required=True),
+            *(param for param in SETTINGS if param.name != "--state"),
+            YES,
+            OUTPUT,
+        ),
+        alone=True,
+    ),
+    Cmdlet(
         "rebuild state",
         "Rebuilds a lost domain state from the archives on this machine; prints first what is not known.",
         "programs:rebuild_state",
@@ -238,14 +257,16 @@ def _joining(session: Session, bound: Bound) -> Any:
 
 def manager_stop(session: Session, bound: Bound) -> int:
     """Find the manager by its data directory and stop it."""
-    return int(_function("dkv.stop_manager", "stop")(_settings(bound), bound["--with-engines"]))
+    stop = _function("dkv.stop_manager", "stop")
+    return int(stop(_settings(bound), with_engines=bound["--with-engines"], with_member=bound["--with-member"]))
 
 
 def _settings(bound: Bound) -> Any:
     """The settings of the options, the file and the environment. Raises ConfigError."""
     from dkv.config import load_settings  # --help does not pay for it
 
-    flags = {param.name[2:].replace("-", "_"): bound[param.name] for param in SETTINGS if param.name != "--config"}
+    given = [param for param in SETTINGS if param.name != "--config" and param.name in bound]
+    flags = {param.name[2:].replace("-", "_"): bound[param.name] for param in given}
     return load_settings(flags, file=_path(bound["--config"]) if bound["--config"] else None)
 
 
@@ -264,7 +285,8 @@ def playground(session: Session, bound: Bound) -> int:
         name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once", "tls")
     }
     directory = _path(bound["--dir"]) if bound["--dir"] else None
-    return int(_function("dkv.playground", "main")(session.screen, directory=directory, **options))
+    hosts = bound["--hosts"] or 0
+    return int(_function("dkv.playground", "main")(session.screen, directory=directory, hosts=hosts, **options))
 
 
 def shell(session: Session, bound: Bound) -> int:
@@ -309,6 +331,11 @@ def restore_state(session: Session, bound: Bound) -> int:
     plan = _function("dkv.recovery", "plan_restore")
     words = {"key_file": key_file, "new_authorities": bound["--new-authorities"]}
     return _write_new(session, bound, plan(_path(bound["--file"]), bound["--state"], **words))
+
+
+def recover_domain(session: Session, bound: Bound) -> int:
+    """The manager of this server must have ended; nothing is changed on any other."""
+    return _write_new(session, bound, _function("dkv.recovery.domain", "plan_domain")(_settings(bound), bound["--reason"]))
 
 
 def rebuild_state(session: Session, bound: Bound) -> int:

@@ -73,7 +73,9 @@ def _lines(
 
 
 def _server(server: schemas.Server) -> tuple[str, ...]:
-    return f"server {server['serverId']}", server["manager"], "alive" if server["alive"] else "away"
+    member = server.get("stateMember")  # missing from an older manager
+    role = f"{member} of the domain state" if member else ""
+    return f"server {server['serverId']}", server["manager"], "alive" if server["alive"] else "away", role
 
 
 def _store(store: schemas.Store) -> str:

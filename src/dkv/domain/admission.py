@@ -157,3 +157,15 @@ def may_order(command: Command, right: Right, roles: Mapping[str, Role]) -> Refu
 def _orders(granted: Iterable[str], right: Right, roles: Mapping[str, Role]) -> bool:
     held = containing(roles, granted)
     return right in built_in_rights(held) or bool(held & roles.keys())
+
+
+def state_moves() -> Refused:
+    """The state of the domain is a file, and moves to where a server on another machine reaches it."""
+    message = "The domain state moves to etcd, where other machines reach it; that takes some seconds."
+    return no("state_moving", message, "Ask again: the join token was not used.")
+
+
+def state_cannot_move(which: str, why: str) -> Refused:
+    """A server on another machine cannot join, because the state cannot leave the file that it is in."""
+    message = f"The domain state is a file of one machine, and cannot move to etcd, because {which} cannot run it: {why}."
+    return no("state_cannot_move", message, "Cure that and repeat this: the join token was not used.")

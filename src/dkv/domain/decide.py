@@ -83,6 +83,7 @@ RULES: dict[type[Command], Rule] = {
     facts.ServerJoined: servers.server_joined,
     facts.ServerLost: servers.server_lost,
     facts.RequestsRefused: servers.requests_refused,
+    facts.StateMemberSeen: servers.state_member_seen,
     facts.LackEnded: held_back.lack_ended,
     facts.ProcessStarted: processes.process_started,
     facts.ProcessConfigured: processes.process_configured,

@@ -116,6 +116,7 @@ class Draft(event_causality.DecisionEvents):
             departed=self.departed,
             join_tokens=self.join_tokens,
             events=self.before.events + len(self.events),
+            recoveries=self.before.recoveries,
         )
         return drafted.made_from(self.before, self.touched)
 

@@ -495,6 +495,18 @@ class ServerJoined(Command):
     data_dir: str = ""
     engine_release: str = ""
     engine_tls: bool = False
+    etcd_port: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateMemberSeen(ManagerFact):
+    """The manager that holds the leader lease saw the etcd cluster of the domain state list another role for the member of the
+    server `member`: voter, learner, or "" for none.
+    """
+
+    member: str
+    role: str
+    because: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -599,6 +611,7 @@ FACTS: tuple[type[Command], ...] = (
     ServerJoined,
     ServerLost,
     RequestsRefused,
+    StateMemberSeen,
     Tick,
     AuthorityFounded,
     CertificateKept,

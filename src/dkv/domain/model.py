@@ -47,6 +47,8 @@ class Server:
     certificate_until: int = 0  # when the leaf that its manager uses ends, wall clock; 0: it has none
     engine_release: str = ""  # of its engine program, such as 9.1.2; "" unknown
     engine_tls: bool = False  # whether that program has TLS
+    etcd_port: int = 0  # client port of the etcd member that it may run for the domain state; 0: it can run none
+    state_member: str = ""  # its member as the cluster lists it: voter, learner, or "" for none
 
 
 @dataclass(frozen=True)
@@ -609,6 +611,7 @@ class State(Reader):
     departed: Mapping[str, Departed] = field(default_factory=dict)  # by uid
     join_tokens: Mapping[str, JoinToken] = field(default_factory=dict)  # by id
     events: int = 0  # how many there were so far; the next one has the next number
+    recoveries: int = 0  # how often it was begun anew without a majority of its state's voters: recovery/domain.py
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None
 

@@ -39,6 +39,7 @@ class LocalServer:
     hang_timeout: int = HANG_TIMEOUT
     engine_release: str = ""  # of the engines' program
     engine_tls: bool = False  # whether that has TLS
+    etcd_port: int = 0  # client port of the etcd member that it may run; 0: it can run none
 
     def joined(self) -> ServerJoined:
         """The fact by which it joins its domain."""
@@ -53,6 +54,7 @@ class LocalServer:
             data_dir=self.data_dir,
             engine_release=self.engine_release,
             engine_tls=self.engine_tls,
+            etcd_port=self.etcd_port,
         )
 
 

@@ -22,7 +22,7 @@ from dkv.machine.observation import ConditionHistory, LocalServer, Observation
 from dkv.machine.perform import Performer, accepts_nothing, no_certificate
 from dkv.machine.plan import Plan, plan
 from dkv.machine.steps import Step
-from dkv.store.contract import Store, StoreError
+from dkv.store.contract import Moved, Store, StoreError
 
 LONG_GAP = 1.0  # s between two looks after which the domain is read afresh before anything else
 READ_WITHIN = 0.5  # s that such a read may hold up a fence
@@ -114,6 +114,8 @@ class Reconciler:
                 async for snapshot in self._store.watch():
                     self.learn(view_of(snapshot))
                     self._wake.set()
+            except Moved:
+                raise  # this handle never sees a change again: the manager begins anew, where the state is now
             except StoreError:
                 await asyncio.sleep(RETRY_INTERVAL)
 

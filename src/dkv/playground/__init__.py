@@ -14,9 +14,17 @@ if TYPE_CHECKING:
 
 
 def main(
-    screen: Screen, *, servers: int, instances: int, replication_factor: int | None, directory: Path | None, once: bool, tls: bool
+    screen: Screen,
+    *,
+    servers: int,
+    instances: int,
+    replication_factor: int | None,
+    directory: Path | None,
+    once: bool,
+    hosts: int,
+    tls: bool,
 ) -> int:
     """Run a playground to its exit code; `directory` None is a temporary one. Raises CliError."""
     from dkv.playground.run import Options, run  # only who plays pays for rich and valkey
 
-    return run(screen, Options(servers, instances, replication_factor, directory, once, tls))
+    return run(screen, Options(servers, instances, replication_factor, directory, once, tls, hosts))

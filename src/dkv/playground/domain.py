@@ -59,8 +59,27 @@ class Domain:
             self._await_ready(place)
 
     def _start(self, place: Place) -> None:
-        state = self.record.directory / "domain.sqlite"
-        command = [
+        with (self.record.directory / f"{place.server_id}.log").open("ab") as log:
+            # A session of its own: Ctrl-C on the terminal is for the playground, which then stops its managers.
+            child = subprocess.Popen(
+                self._command(place),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.record.directory,
+                env=self._environment(place),
+            )
+        self._managers[place.server_id] = child
+        self.record.add(child.pid)
+
+    def _environment(self, place: Place) -> dict[str, str]:
+        """The environment of a manager."""
+        return {name: text for name, text in os.environ.items() if name not in LOGIN_VARIABLES} | BROKEN_OFTEN
+
+    def _command(self, place: Place) -> list[str]:
+        """How a manager is started."""
+        return [
             sys.executable,
             "-m",
             "dkv.cli.main",
@@ -77,21 +96,8 @@ class Domain:
             "--data-dir",
             str(place.directory),
             "--state",
-            f"sqlite:{state}",
+            f"sqlite:{self.record.directory / 'domain.sqlite'}",
         ]
-        with (self.record.directory / f"{place.server_id}.log").open("ab") as log:
-            # A session of its own: Ctrl-C on the terminal is for the playground, which then stops its managers.
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=self.record.directory,
-                env={name: text for name, text in os.environ.items() if name not in LOGIN_VARIABLES} | BROKEN_OFTEN,
-            )
-        self._managers[place.server_id] = child
-        self.record.add(child.pid)
 
     def _await_ready(self, place: Place) -> None:
         client = ManagerClient(parse_endpoint(place.manager), timeout=1.0)

@@ -18,6 +18,9 @@ from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
 from dkv.playground.demo import Demo
 from dkv.playground.domain import STORE, USER, Domain, lacks
+from dkv.playground.hosts import Host, enter, hosts, why_none
+from dkv.playground.hosts_demo import HostsDemo
+from dkv.playground.hosts_domain import DESK, HostsDomain, addresses, site_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Options:
     directory: Path | None = None
     once: bool = False
     tls: bool = False  # between engines, and with their clients
+    hosts: int = 0  # network namespaces with one server each, instead of `servers` on loopback addresses
 
 
 def run(screen: Screen, options: Options) -> int:
@@ -37,11 +41,11 @@ def run(screen: Screen, options: Options) -> int:
     began = time.monotonic()
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _playground(options, screen) as domain:
+        with _network(options) as hosts, _playground(options, screen, hosts) as domain:
             create = _creation(options, domain)
             if options.once:
                 _refuse_used(domain)
-                Demo(domain, screen, create, began).run()
+                _demo(domain, screen, create, began).run()
             else:
                 _play(domain, screen, create)
     except KeyboardInterrupt:
@@ -57,28 +61,48 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def _playground(options: Options, screen: Screen) -> Iterator[Domain]:
+def _network(options: Options) -> Iterator[list[Host]]:
+    """The hosts of the servers; this process is on a host of its own from then on. None without --hosts. Raises CliError."""
+    if not options.hosts:
+        yield []
+        return
+    if why := why_none():
+        raise CliError(
+            f"Hosts of their own cannot be had: {why}.", "Leave --hosts out: the servers are on loopback addresses then."
+        )
+    with hosts(DESK, *addresses(options.hosts)) as (desk, *made):
+        enter(desk)
+        yield made
+
+
+def _demo(domain: Domain, screen: Screen, create: list[str], began: float) -> Demo:
+    return HostsDemo(domain, screen, create, began) if isinstance(domain, HostsDomain) else Demo(domain, screen, create, began)
+
+
+@contextlib.contextmanager
+def _playground(options: Options, screen: Screen, hosts: list[Host]) -> Iterator[Domain]:
     """Managers that are ready; at the end nothing of them runs any more."""
     with contextlib.ExitStack() as at_the_end:
         with registry() as place:
             for left, stopped in stop_leftovers(place):
                 screen.note(f"An earlier playground in {left} was killed; {stopped} processes that it left were stopped.")
-            domain = _prepare(options, screen, place)
+            domain = _prepare(options, screen, place, hosts)
             at_the_end.push(lambda kind, *_: _end(domain, failed=kind is not None and kind is not KeyboardInterrupt))
             domain.start_managers()
         yield domain
 
 
-def _prepare(options: Options, screen: Screen, place: Path) -> Domain:
+def _prepare(options: Options, screen: Screen, place: Path, hosts: list[Host]) -> Domain:
     """Directory, addresses and record of a new playground; nothing runs yet."""
     directory = _directory(options)
     owner = owner_of(place, directory)
     if owner is not None:
         raise CliError(f"A playground (pid {owner}) uses {directory} already.", "Choose another --dir.")
     record = Record(place / f"{os.getpid()}.json", directory, temporary=options.directory is None)
-    domain = Domain(choose(directory, options.servers, options.instances), record, screen)
     record.write()
-    return domain
+    if hosts:
+        return HostsDomain(site_of(directory, hosts), record, screen, hosts)
+    return Domain(choose(directory, options.servers, options.instances), record, screen)
 
 
 def _directory(options: Options) -> Path:
@@ -112,6 +136,8 @@ def _creation(options: Options, domain: Domain) -> list[str]:
     words = ["-Name", STORE, "-InstancePrefix", STORE]
     if options.instances > 1:
         words += ["-InstanceCount", str(options.instances)]
+    if options.hosts and not options.tls:
+        words += ["-InsecureEngineTraffic", "yes"]  # nobody else is in that network
     if options.replication_factor:
         words += ["-ReplicationFactor", str(options.replication_factor)]
     if options.tls:

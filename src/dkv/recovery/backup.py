@@ -1,7 +1,5 @@
-"""Recovery: the backup file of a domain state, and the state file it comes from or goes to.
-
-A backup is JSON lines: a head (uid, revision, how many records), one line a record, an end with a checksum. A file that
-was cut off or altered is refused with one sentence, any text tool can look into it, and no library version matters.
+"""Recovery: the backup file of a domain state, and the state file it comes from or goes to. A file that was cut off or altered is
+refused with one sentence.
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ from dkv.domain.decision import Event
 from dkv.domain.model import State
 from dkv.errors import HintedError
 from dkv.store import codec
+from dkv.store.backup_file import KIND, VERSION, backup_text
 from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
-KIND, VERSION = "domain state", 2  # as sqlite_state.STATE_FILE
 Json = dict[str, Any]
 
 
@@ -37,12 +35,8 @@ def write_backup(path: Path, document: Mapping[str, Any]) -> None:
     """Write `uid`, `revision` and `records` whole or not at all, readable by its owner only. Raises RecoveryError."""
     records: Mapping[str, str] = document["records"]
     _decoded(records, "What was read")  # what cannot be put back is no backup
-    head = {"dkv": KIND, "version": VERSION, "uid": document["uid"], "revision": document["revision"], "records": len(records)}
-    lines = [json.dumps(head), *(json.dumps({"key": k, "text": records[k]}) for k in sorted(records))]
-    body = "".join(f"{line}\n" for line in lines)
-    end = json.dumps({"end": len(records), "sha256": hashlib.sha256(body.encode()).hexdigest()})
     try:
-        files.write_whole(path, f"{body}{end}\n")
+        files.write_whole(path, backup_text(document["uid"], document["revision"], records))
     except OSError as error:
         raise RecoveryError(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
 
@@ -65,6 +59,12 @@ def read_backup(path: Path) -> State:
         raise RecoveryError(f"{path} was altered: its checksum is wrong.", "Use another backup.")
     records = [_object([line]) for line in lines[1:-1]]
     return _decoded({record["key"]: record["text"] for record in records}, str(path))
+
+
+def revision_of(path: Path) -> int:
+    """The revision of the state in a backup that `read_backup` has read. Raises OSError."""
+    with path.open(encoding="utf-8") as file:
+        return int(_object([file.readline()]).get("revision", 0))
 
 
 def _object(lines: Sequence[str]) -> Json:

@@ -46,6 +46,14 @@ class Unusable(StoreError):
     """The state is damaged, of a newer version, or not ours. Said once, with a hint; never repaired by guessing."""
 
 
+class Moved(Unusable):
+    """The state is not here any more: the domain moved to another backend. `place` is what was written when it moved."""
+
+    def __init__(self, where: str, place: str) -> None:
+        super().__init__(f"the domain state {where} moved to the etcd members of the managers", "Leave --state out.")
+        self.place = place
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One whole view of the domain's records at one revision. `changes` holds what lies between it and others of its log."""

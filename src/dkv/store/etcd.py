@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -19,7 +18,8 @@ from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, StoreErro
 from dkv.store.etcd_address import EtcdAddress
 from dkv.store.etcd_client import ATTEMPT, Compacted, EtcdClient, WatchBroken
 from dkv.store.etcd_leases import EtcdLeases
-from dkv.store.etcd_messages import look, message, put, txn
+from dkv.store.etcd_members import EtcdMembers
+from dkv.store.etcd_messages import has_value, look, message, put, txn
 from dkv.store.etcd_state import (
     KEEP_EVENTS,
     Commit,
@@ -36,9 +36,8 @@ from dkv.store.etcd_state import (
     staging,
     stored_events,
 )
+from dkv.store.etcd_version import refuse_version
 
-OLDEST = (3, 4, 23)
-CORRUPTING = ((3, 5, 0), (3, 5, 1), (3, 5, 2))  # may lose committed data when killed
 PAGE = 2_000  # keys read at once
 BEHIND = 0.5  # s a read waits for the watch before it reads the records itself
 BACKOFF = 0.004  # s at most that a writer pauses that came second, so that not all try again at once
@@ -239,11 +238,32 @@ class EtcdStore:
             await self._call("txn", finished(head, self._layout)[1])
         await self._load()
 
+    async def take_over(
+        self, records: Mapping[str, str], revision: int, sequence: int, events: Sequence[str], token: str
+    ) -> None:
+        """Take a whole state over from another backend, at its revision, with its newest events of which the last has that
+        sequence. Nothing happens where this domain is at that revision, or beyond; repeating an attempt that broke off ends it.
+        Raises Unavailable, Unusable, Conflict.
+        """
+        present = (await self.read()).revision
+        if present >= revision:
+            return
+        if present == 0 and revision > 1:
+            before = Head(revision - 1, token, sequence - len(events))
+            await self._call("txn", txn([has_value(self._layout.head, b"")], [put(self._layout.head, before.text)]))
+            await self.read()
+        await self.commit(revision - 1, records, events, token)
+
     async def probe(self) -> None:
         await self._call("txn", txn([], [put(self._layout.probe, b"")]))
 
     def obstacle(self) -> str:
         return self._obstacle
+
+    @property
+    def members(self) -> EtcdMembers:
+        """The cluster's members, as this handle reaches them."""
+        return EtcdMembers(self._client)
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
@@ -354,20 +374,3 @@ def went_back(where: str, revision: int) -> Unusable:
         f"the domain state at {where} went back behind revision {revision}",
         "Stop all managers before putting an old copy of etcd's data back.",
     )
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """A version's numbers, whatever follows them."""
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
-
-
-def refuse_version(text: str, where: str) -> None:
-    """Raises Unusable for a version of etcd that the domain must not be kept on."""
-    version = version_of(text)
-    if version in CORRUPTING:
-        raise Unusable(f"etcd {text} ({where}) may lose data that it confirmed", "Update it to 3.5.3 or newer.")
-    if version < OLDEST:
-        oldest = ".".join(str(number) for number in OLDEST)
-        raise Unusable(
-            f"etcd {text} ({where}) is older than {oldest}", f"Install etcd {oldest} or newer, but not 3.5.0 to 3.5.2."
-        )

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -88,7 +88,7 @@ class EtcdClient:
         give_up = time.monotonic() + (self._patience if patience is None else patience)
         reached = False  # whether a member may have begun to do it
         while True:
-            at = self._at
+            at = self._at % len(self.address.endpoints)
             try:
                 return await self._attempt(name, request, at, min(ATTEMPT, give_up - time.monotonic()))
             except RefusedCall as refused:
@@ -103,6 +103,13 @@ class EtcdClient:
                 raise Unavailable(*no_answer(self.address, trouble), written=None if reached else False)
             await asyncio.sleep(pause)
 
+    def follow(self, endpoints: tuple[str, ...]) -> None:
+        """Call these members from now on. Calls that run end on the channels that they began on. Raises Unusable."""
+        if endpoints and endpoints != self.address.endpoints:
+            self.address = replace(self.address, endpoints=endpoints)
+            self._at = random.randrange(len(endpoints))
+            self._connect_anew()
+
     async def at_member(self, name: str, request: Any, endpoint: int) -> Any:
         """The answer of one member, asked once. Raises Unavailable, Unusable."""
         try:
@@ -114,7 +121,7 @@ class EtcdClient:
         if self._closed:
             raise Unavailable("this handle on the state is closed", written=False)
         self._renew_files()
-        channel = self._connections.channels[at]
+        channel = self._connections.channels[at % len(self._connections.channels)]
         self._running += 1
         try:
             token = await self._logged_in(channel, within)
@@ -170,8 +177,8 @@ class EtcdClient:
         """Events from an etcd revision on, whole revisions at a time, and the newest revision among them; an empty list says
         that the watch stands. Raises WatchBroken and, when etcd no longer has that revision, Compacted.
         """
-        at, token = self._at, ""
-        channel = self._connections.channels[at]
+        at, token = self._at % len(self.address.endpoints), ""
+        endpoint, channel = self.address.endpoints[at], self._connections.channels[at]
         self._running += 1
         try:
             token = await self._logged_in(channel, ATTEMPT)
@@ -184,9 +191,9 @@ class EtcdClient:
                 stream.cancel()
         except RefusedCall as refused:
             self._forgets(token, refused)
-            raise WatchBroken(f"{self.address.endpoints[at]}: {one_line(refused.details())}") from None
+            raise WatchBroken(f"{endpoint}: {one_line(refused.details())}") from None
         except TimeoutError:
-            raise WatchBroken(f"{self.address.endpoints[at]} was silent for {SILENCE} s") from None
+            raise WatchBroken(f"{endpoint} was silent for {SILENCE} s") from None
         finally:
             if at == self._at:
                 self._at = (at + 1) % len(self.address.endpoints)
@@ -238,8 +245,11 @@ class EtcdClient:
         self._looked = time.monotonic()
         with suppress(Unusable, OSError):  # a file is being replaced: the next look finds it whole
             if self.address.files_written() != self._connections.files:
-                old, self._connections = self._connections, self._connected()
-                asyncio.get_running_loop().call_later(60, lambda: asyncio.ensure_future(_close(old)))
+                self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        old, self._connections = self._connections, self._connected()
+        asyncio.get_running_loop().call_later(60, lambda: asyncio.ensure_future(_close(old)))
 
     async def close(self) -> None:
         """Let go of the channels, once no call runs: one that ran would be cancelled, and its caller with it."""

@@ -7,14 +7,16 @@ deleted one stays for a while without its text, so a reader that knows an older 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from dkv.store.changes import ChangeLog
-from dkv.store.contract import Conflict, Snapshot, StoredEvent, Unusable
+from dkv.store.contract import Conflict, Moved, Snapshot, StoredEvent, Unusable
 from dkv.store.sqlite_file import Format, SqliteFile
 
 KEEP_EVENTS = 100_000
+MOVED = "moved"  # the table that a state has which is somewhere else by now
 KEEP_ATTEMPTS = 10_000
 KEEP_DELETED = 1_000
 TRIM_STEP = 64
@@ -53,7 +55,20 @@ class StateWriter:
         """A commit that changes nothing: the lock, the journal and its disk are used as by any other."""
         self._file.write(lambda: self._file.rows("UPDATE head SET revision = revision"), asked_at)
 
+    def seal(self, place: str) -> None:
+        """Have this state say that it moved, and to which place: nothing is committed here any more, and nothing read. It says
+        the same for ever: a second time changes nothing.
+        """
+
+        def work() -> None:
+            if not moved_to(self._file):
+                self._file.rows(f"CREATE TABLE IF NOT EXISTS {MOVED} (place TEXT NOT NULL)")
+                self._file.rows(f"INSERT INTO {MOVED} VALUES (?)", (place,))
+
+        self._file.write(work)
+
     def _commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
+        refuse_moved(self._file)
         rows = self._file.rows
         present, sequence = numbers(self._file, "SELECT revision, sequence FROM head")
         revision = base + 1
@@ -112,6 +127,7 @@ class StateReader:
         return self._file.read(lambda: numbers(self._file, "SELECT revision, sequence FROM head")[1])
 
     def _fresh(self) -> tuple[int, Snapshot]:
+        refuse_moved(self._file)
         version = self._file.version()
         revision, forgotten = numbers(self._file, "SELECT revision, forgotten FROM head")
         known = self._cached
@@ -140,6 +156,41 @@ class StateReader:
         if follows:
             changes.add(after, revision, (key for key, _ in rows))
         return Snapshot(revision, MappingProxyType(records), changes)
+
+
+def moved_to(file: SqliteFile) -> str:
+    """The place that the state moved to; "" while it is here. Only inside `read` or `write`."""
+    if not file.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (MOVED,)):
+        return ""
+    return str(file.rows(f"SELECT place FROM {MOVED}")[0][0])
+
+
+def refuse_moved(file: SqliteFile) -> None:
+    """Raises Moved for a state that is somewhere else by now."""
+    if place := moved_to(file):
+        raise Moved(str(file.path), place)
+
+
+@dataclass(frozen=True)
+class WholeState:
+    """A whole state, to be moved: its records at one revision, the sequence of its newest event, and the newest events."""
+
+    revision: int
+    records: Mapping[str, str]
+    sequence: int
+    events: Sequence[str]
+
+
+def whole(file: SqliteFile, most_events: int) -> WholeState:
+    """All of a state, sealed or not, with so many events at most."""
+
+    def work() -> WholeState:
+        revision, sequence = numbers(file, "SELECT revision, sequence FROM head")
+        records = {str(key): str(text) for key, text in file.rows("SELECT key, text FROM record WHERE text IS NOT NULL")}
+        newest = file.rows("SELECT text FROM event WHERE sequence > ? ORDER BY sequence", (sequence - most_events,))
+        return WholeState(revision, records, sequence, [str(text) for (text,) in newest])
+
+    return file.read(work)
 
 
 def numbers(file: SqliteFile, sql: str) -> tuple[int, int]:

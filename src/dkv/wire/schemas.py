@@ -462,6 +462,7 @@ class Server(TypedDict):
     certificateUntil: Ms | None
     certificateDaysLeft: int | None
     engine: EngineProgram
+    stateMember: Literal["voter", "learner"] | None
 
 
 class Domain(TypedDict):
@@ -531,13 +532,14 @@ class Waiting(TypedDict):
 
 class Identity(TypedDict):
     """Who a manager is; `domainUid` is null while it waits for the domain, `authority` (the SHA-256 of the certificate of the
-    domain's authority, in hex) while it has none. Strangers get only these. `refusedRequests`: how many this manager refused
-    since it was started, by the code of the refusal.
+    domain's authority, in hex) while it has none; `recoveries`: how often the domain was recovered without a majority. Strangers
+    get only these. `refusedRequests`: how many this manager refused since it was started, by the code of the refusal.
     """
 
     product: Literal["dkv"]
     domainUid: str | None
     authority: str | None
+    recoveries: int
     serverId: NotRequired[str]
     uid: NotRequired[str]
     accessControl: NotRequired[Literal["on", "off"]]
@@ -812,3 +814,4 @@ class Admitted(TypedDict):
     domainKey: str
     domainUid: str
     state: str
+    members: str

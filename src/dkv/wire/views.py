@@ -33,6 +33,7 @@ from dkv.domain.options import fsync_in_force
 from dkv.domain.orders import ORDERS
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import CATALOGUE, Entry
+from dkv.domain.state_members import LEARNER, VOTER
 from dkv.hints import Hint
 from dkv.wire import schemas
 from dkv.wire.commands import WireError, to_wire
@@ -101,7 +102,13 @@ def _server_view(state: State, server: Server, local: str, now: int) -> schemas.
         "certificateUntil": server.certificate_until or None,
         "certificateDaysLeft": days_left(server, now),
         "engine": engine_program_view(state, server, now),
+        "stateMember": state_member(server),
     }
+
+
+def state_member(server: Server) -> Literal["voter", "learner"] | None:
+    """The role of a server's member of the domain state's etcd; None if it has none."""
+    return "voter" if server.state_member == VOTER else "learner" if server.state_member == LEARNER else None
 
 
 def engine_program_view(state: State, server: Server, now: int) -> schemas.EngineProgram:

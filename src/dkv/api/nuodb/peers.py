@@ -16,7 +16,7 @@ from dkv.api.routing import Router
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
-from dkv.wire.views import days_left, engine_program_view
+from dkv.wire.views import days_left, engine_program_view, state_member
 
 router = Router(prefix="/peers")
 
@@ -59,6 +59,8 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
     role: Literal["LEADER", "FOLLOWER"] = "LEADER" if server.server_id == known.leader else "FOLLOWER"
     left = days_left(server, manager.clock())
     own: schemas.OwnOfServer = {} if left is None else {"certificateUntil": server.certificate_until, "certificateDaysLeft": left}
+    if member := state_member(server):
+        own["stateMember"] = member
     return {
         **own,
         "id": server.server_id,

@@ -85,10 +85,11 @@ class RoleInfo(TypedDict):
 
 
 class OwnOfServer(TypedDict, total=False):
-    """What dkv says of a server beside the dialect; missing without access control."""
+    """What dkv says of a server beside the dialect; what it does not have is missing."""
 
     certificateUntil: int
     certificateDaysLeft: int
+    stateMember: Literal["voter", "learner"]
 
 
 class Server(OwnOfServer):

@@ -39,6 +39,7 @@ FILES = {"": "programs"} | {noun: file for file, nouns in NOUNS_OF_FILE.items() 
 others."""
 
 MORE = {
+    "domain": ("programs",),
     "database": ("nouns.checks", "nouns.hotcopies", "nouns.maintenance"),
     "process": ("nouns.checks",),
     "server": ("nouns.checks",),
@@ -47,8 +48,8 @@ MORE = {
 
 VERB_WORDS = tuple(  # every first word of a command of two words
     (
-        "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild remove restart restore "
-        "rotate service set show shutdown start switchover update"
+        "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild recover remove restart "
+        "restore rotate service set show shutdown start switchover update"
     ).split()
 )
 

@@ -97,10 +97,23 @@ def show_domain(session: Session, bound: Bound) -> int:
     lines(session, {**head, "clientToken": token, "servers": servers, "databases": databases, "processes": processes}, text())
     for server in servers:
         session.screen.note(engine_line(server))
+    if members := state_line(servers):
+        session.screen.note(members)
     for database in databases:
         say_transport(session, database)
         say_waiting(session, database)
     return DONE
+
+
+def state_line(servers: Sequence[Json]) -> str:
+    """The etcd members of the domain state, and what their loss means; "" where the managers run none."""
+    voters = [server["id"] for server in servers if server.get("stateMember") == "voter"]
+    learners = [f"{server['id']} does not vote yet" for server in servers if server.get("stateMember") == "learner"]
+    if not voters and not learners:
+        return ""
+    losses = (len(voters) - 1) // 2
+    survives = f"{losses} of them may be lost" if losses else f"while {' or '.join(voters)} is away nothing can be changed"
+    return f"domain state: etcd on {', '.join([*voters, *learners])}; {survives}; data is served without it"
 
 
 def _token() -> str:

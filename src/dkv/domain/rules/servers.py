@@ -7,10 +7,11 @@ from dataclasses import replace
 from dkv.domain.access import Departed
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost
+from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost, StateMemberSeen
 from dkv.domain.model import TOMBSTONES_ON, Requester, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
+from dkv.domain.state_members import LEARNER, VOTER
 from dkv.domain.table import items_of
 from dkv.hints import action
 
@@ -44,6 +45,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
         data_dir=command.data_dir,
         engine_release=command.engine_release,
         engine_tls=command.engine_tls,
+        etcd_port=command.etcd_port,
         alive=True,
         lost_at=0,
     )
@@ -110,6 +112,19 @@ def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
     for process in draft.processes_on(server.server_id):
         if process.report and process.pid is not None:
             draft.put_process(process, report=None)
+    return None
+
+
+def state_member_seen(draft: Draft, command: StateMemberSeen) -> Refused | None:
+    """The etcd cluster lists another role for a server's member."""
+    server = draft.servers.get(command.member)
+    if server is None:
+        return stale_fact(f"server {command.member} is not known")
+    if server.state_member == command.role:
+        return None
+    draft.put(replace(server, state_member=command.role))
+    change = {"": "server.member_removed", LEARNER: "server.member_added", VOTER: "server.member_votes"}[command.role]
+    draft.note(change, f"server {server.server_id}", command.because)
     return None
 
 

@@ -1,0 +1,229 @@
+"""members: one manager's part in the etcd cluster of the domain state: its own member runs where the cluster lists it, its
+handle calls the members that there are, and the manager that holds the leader lease asks for changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dkv.domain.facts import StateMemberSeen
+from dkv.domain.model import Server, State
+from dkv.domain.state_members import AddMember, Member, MemberChange, PromoteMember, next_change, roles
+from dkv.members.child import MemberProcess
+from dkv.members.place import Members, peer_url
+from dkv.store.contract import StoreError, Unusable
+from dkv.store.etcd import EtcdStore
+from dkv.store.etcd_members import ListedMember
+
+EVERY = 3.0  # s between two looks
+SOON = 0.5  # s, while something changes
+RESTART = "etcd member restart"  # the lease of the manager whose member is being restarted: one at a time
+RESTART_TAKES = 10.0  # s
+ABSENT_LOOKS = 2  # looks in a row without a server's member, after which its data is of no use
+ASK_EVERY = 5.0  # s between two questions to the managers that are away whether the domain was recovered without this one
+WARN_AFTER = 20.0  # s a change may be refused before that is logged
+
+
+@dataclass(frozen=True)
+class KeeperHooks:
+    """What a keeper reaches of its manager: `leads` whether it holds the leader lease; `wall` in ms, `monotonic` in s."""
+
+    server_id: str
+    known: Callable[[], State | None]
+    leads: Callable[[], bool]
+    submit: Callable[[StateMemberSeen], Awaitable[object]]
+    wall: Callable[[], int]
+    monotonic: Callable[[], float]
+    warn: Callable[[str], None]
+    trusted: Callable[[], None]  # this server's member trusts the authorities that the files have
+    identity: Callable[[Server], Awaitable[Mapping[str, Any]]]  # what another manager says of itself; raises OSError
+
+
+class MemberKeeper:
+    """Keeps this server's member, `process`, as the cluster lists it; a server that can run none has no process."""
+
+    def __init__(
+        self, store: EtcdStore, process: MemberProcess | None, data_dir: Path, members: Members, hooks: KeeperHooks
+    ) -> None:
+        self._store = store
+        self._process = process
+        self._data_dir = data_dir
+        self._members = members
+        self._hooks = hooks
+        self._absent = 0
+        self._because: dict[str, str] = {}  # server id -> why its member was changed last
+        self._failing_since: float | None = None
+        self._changing = False
+        self._asked_at = -ASK_EVERY
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look again and again until cancelled. What fails is tried at the next look. Raises Unusable where the domain went on
+        without this one's members.
+        """
+        while True:
+            if state := self._hooks.known():
+                await self._refuse_former(state)
+            self._wake.clear()
+            try:
+                await self._look()
+                self._failing_since = None
+            except (StoreError, OSError) as error:
+                self._failed(str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SOON if self._changing else EVERY):
+                    await self._wake.wait()
+
+    def refuse_untrusted(self) -> None:
+        """Raise OSError while this server's member does not trust the authorities that the files have: it is restarted soon, and
+        until then nobody may show it a certificate of a new one.
+        """
+        if self._process is not None and self._process.is_out_of_date:
+            self._wake.set()
+            raise OSError("the etcd member of this server does not trust the new authorities yet")
+
+    async def _refuse_former(self, state: State) -> None:
+        """A majority that was given up, and is back, must not go on beside the domain that was recovered without it. Whoever
+        recovered it renews no lease here, so only servers that are away can have.
+        """
+        if self._hooks.monotonic() - self._asked_at < ASK_EVERY:
+            return
+        self._asked_at = self._hooks.monotonic()
+        others = [server for server in state.servers.values() if not server.alive]
+        for server, answer in zip(others, await asyncio.gather(*map(self._identity, others)), strict=True):
+            number = answer.get("recoveries")
+            if answer.get("domainUid") == state.uid and isinstance(number, int) and number > state.recoveries:
+                raise Unusable(
+                    f"this domain was recovered on server {server.server_id}, and what this server knows is from before that",
+                    f"End the engines here, and let this server join again: dkv manager run --peer {server.host}:{server.port}",
+                )
+
+    async def _identity(self, server: Server) -> Mapping[str, Any]:
+        try:
+            return await self._hooks.identity(server)
+        except OSError:
+            return {}
+
+    def _failed(self, why: str) -> None:
+        now = self._hooks.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > WARN_AFTER:
+            self._failing_since = now
+            self._hooks.warn(f"the members of the domain state could not be kept as they should be: {why}")
+
+    async def _look(self) -> None:
+        state = self._hooks.known()
+        if state is None:
+            return
+        if self._process is not None:
+            self._revive(self._process)
+        listed = await self._store.members.list()
+        self._changing = any(member.learner or not member.name for member in listed)
+        self._follow(listed)
+        if self._process is not None:
+            await self._keep_own(self._process, listed)
+        if self._hooks.leads():
+            await self._order(state, listed)
+
+    def _follow(self, listed: Sequence[ListedMember]) -> None:
+        """Call the members that vote and run; keep where they are for the next start."""
+        clients = tuple(sorted(url for member in listed if not member.learner for url in member.clients[:1]))
+        if clients and clients != self._members.clients:
+            self._store.members.follow(clients)
+            self._members = replace(self._members, clients=clients)
+            self._members.write(self._data_dir)
+
+    # This server's member ---------------------------------------------------------------------------------------------
+
+    def _revive(self, process: MemberProcess) -> None:
+        """Start it again if it has ended, before anything is asked: without it there may be no majority."""
+        if process.has_data and process.running() is None:
+            process.start({}, self._members.token, new=False)
+
+    async def _keep_own(self, process: MemberProcess, listed: Sequence[ListedMember]) -> None:
+        own = next((member for member in listed if process.spec.server_uid == member.name), None)
+        own = own or next((member for member in listed if not member.name and member.peer == process.spec.peer), None)
+        if own is None:
+            await self._end_removed(process)
+            return
+        self._absent = 0
+        if not own.name and process.member_id != own.member_id:
+            await process.end()
+            process.forget()  # what it has is of a membership that ended
+            peers = {member.name: member.peer for member in listed if member.name}
+            process.start(peers, self._members.token, new=False, member_id=own.member_id)
+        elif process.is_out_of_date:
+            await self._restart(process)
+
+    async def _end_removed(self, process: MemberProcess) -> None:
+        """The cluster removed it: end it and forget its data, so that it can be added again. A member that is cut off may have an
+        old list, so a majority has to answer too.
+        """
+        if not process.has_data and process.running() is None:
+            return
+        self._absent += 1
+        if self._absent >= ABSENT_LOOKS:
+            await self._store.read()
+            await process.end()
+            process.forget()
+
+    async def _restart(self, process: MemberProcess) -> None:
+        """Start it anew with the authorities that it has to trust by now. One member of the domain at a time."""
+        uid = process.spec.server_uid
+        if not await self._store.acquire(RESTART, uid, RESTART_TAKES):
+            self._changing = True
+            return
+        await process.end()
+        process.start({}, self._members.token, new=False)
+        self._hooks.trusted()
+        await self._store.read()
+        with suppress(StoreError):
+            await self._store.release(RESTART, uid)
+
+    # The cluster ------------------------------------------------------------------------------------------------------
+
+    async def _order(self, state: State, listed: Sequence[ListedMember]) -> None:
+        """Have the state show the members, and ask the cluster for the next change. It refuses what it is not ready for."""
+        uids = {peer_url(server.host, server.etcd_port): server.uid for server in state.servers.values() if server.etcd_port}
+        members = [Member(m.member_id, m.name or uids.get(m.peer, ""), m.learner, bool(m.name)) for m in listed]
+        await self._report(state, members)
+        change = next_change(state.servers, members, self._hooks.wall())
+        if change is None:
+            return
+        self._changing = True
+        self._because[change.server_id] = change.because
+        await self._make(change, state)
+
+    async def _make(self, change: MemberChange, state: State) -> None:
+        cluster = self._store.members
+        if isinstance(change, AddMember):
+            server = state.servers[change.server_id]
+            await cluster.add(peer_url(server.host, server.etcd_port))
+        elif isinstance(change, PromoteMember):
+            await cluster.promote(change.member_id)
+        else:
+            await cluster.remove(change.member_id)
+
+    async def _report(self, state: State, members: Sequence[Member]) -> None:
+        present = roles(members)
+        for server in state.servers.values():
+            role = present.get(server.uid, "")
+            if server.state_member != role:
+                because = self._because.pop(
+                    server.server_id, "the cluster lists it so" if role else "the cluster lists it no more"
+                )
+                await self._hooks.submit(
+                    StateMemberSeen(
+                        server_id=self._hooks.server_id,
+                        actor=self._hooks.server_id,
+                        member=server.server_id,
+                        role=role,
+                        because=because,
+                    )
+                )

@@ -1,0 +1,78 @@
+"""members: where the members of the domain state are, as a manager keeps that in its data directory for its next start."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkv import files
+from dkv.store.contract import Unusable
+
+MEMBERS = "members.json"
+PEERS_ABOVE = 100  # by how much the port between members is above the one for their clients
+
+
+@dataclass(frozen=True)
+class Members:
+    """The cluster that a domain's state is on: the domain's uid, the cluster's random token, which keeps members of different
+    clusters apart, and the client URLs of its members as last seen.
+    """
+
+    domain: str
+    token: str
+    clients: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """As it is kept."""
+        return json.dumps({"domain": self.domain, "token": self.token, "clients": self.clients})
+
+    def write(self, data_dir: Path) -> None:
+        """Keep it. Raises OSError."""
+        with files.directory(data_dir) as folder:
+            files.write_new(MEMBERS, self.text, at=folder)
+
+
+def new_members(domain: str, client: str) -> Members:
+    """A new cluster for a domain, of one member so far."""
+    return Members(domain, secrets.token_hex(16), (client,))
+
+
+def members_in(text: str) -> Members:
+    """What `Members.text` wrote. Raises ValueError for another text."""
+    try:
+        kept = json.loads(text)
+        members = Members(str(kept["domain"]), str(kept["token"]), tuple(str(url) for url in kept["clients"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError("it names no members") from error
+    if not (members.domain and members.token and members.clients):
+        raise ValueError("it names no members")
+    return members
+
+
+def read_members(data_dir: Path) -> Members | None:
+    """What a data directory knows of the members; None if it never had any. Raises Unusable."""
+    path = data_dir / MEMBERS
+    try:
+        with files.proven(path) as file:
+            return members_in(file.read().decode())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path} does not name the members of the domain state", "Put a good copy of it back.") from error
+
+
+def client_url(host: str, etcd_port: int) -> str:
+    """The URL at which clients reach the member of a server."""
+    return f"https://{_bracketed(host)}:{etcd_port}"
+
+
+def peer_url(host: str, etcd_port: int) -> str:
+    """The URL at which the other members reach it."""
+    return f"https://{_bracketed(host)}:{etcd_port + PEERS_ABOVE}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

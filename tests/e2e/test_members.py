@@ -1,0 +1,133 @@
+"""A domain that grows from one machine to three on etcd members of its own, loses machines, and is recovered on the last one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dkv.members.child import DIRECTORY
+from dkv.members.place import MEMBERS
+from tests.contract.etcd_cluster import needs_etcd
+from tests.e2e.hosts import Host, hosts, needs_hosts
+from tests.e2e.joined_domain import JoinedDomain
+from tests.e2e.local_domain import wait_for
+
+pytestmark = [needs_hosts, needs_etcd]
+LONG = 60.0  # s that a cluster may take to grow: etcd waits 5 s before it adds the third voter
+
+
+class World:
+    """Three hosts, of which the first founds the domain."""
+
+    def __init__(self, root: Path, machines: list[Host]) -> None:
+        self.first, self.second, self.third = self.hosts = machines
+        self.domain = JoinedDomain(root, machines)
+
+    def store(self, *words: str) -> str:
+        return self.domain.do(self.first, *words, "--managers", ",".join(host.address for host in self.hosts))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13") as machines:
+        world = World(tmp_path_factory.mktemp("members"), machines)
+        try:
+            yield world
+        finally:
+            world.domain.close()
+
+
+def test_a_machine_without_etcd_is_refused_and_its_token_stays_good(world: World) -> None:
+    domain, first, second = world.domain, world.first, world.second
+    domain.found(first)
+    refused = domain.join(second, first, DKV_ETCD_PORT="0")
+    assert refused.code == 1, refused
+    assert "cannot move to etcd, because the server at 10.0.0.12 cannot run it: its etcd_port is 0" in refused.out
+    assert not (domain.data_dir(first) / MEMBERS).exists()
+    assert "used 0 of 1 times" in domain.do(first, "get", "join-tokens", "--managers", first.address)
+
+
+def test_the_second_machine_makes_the_state_move_and_engines_do_not_notice(world: World) -> None:
+    domain, first, second = world.domain, world.first, world.second
+    alone = ("--managers", first.address)
+    domain.do(first, "New-DkvStore", "Orders", "orders", "-InsecureEngineTraffic", "yes", *alone)
+    domain.do(first, "Start-DkvStore", "Orders", *alone)
+    engines = domain.engines(first)
+    events = domain.do(first, "show", "events", "--limit", "1", *alone)
+    began = time.monotonic()
+    joined = domain.join(second, first)
+    assert joined.code == 0, joined
+    assert time.monotonic() - began < 15, joined
+    assert domain.engines(first) == engines
+    assert {server["serverId"] for server in domain.servers(second)} == {"s1", "s2"}
+    wait_for("the first one votes", lambda: domain.voters(first) == ["s1"], LONG)
+    newest = domain.do(first, "show", "events", "--limit", "1", *alone)
+    assert int(newest.split()[0][1:]) > int(events.split()[0][1:]), "the numbers of events go on"
+    shown = domain.dkv(first, "show", "domain", *alone)
+    assert "domain state: etcd on s1; while s1 is away nothing can be changed" in shown.err + shown.out
+
+
+def test_three_machines_have_three_voters(world: World) -> None:
+    domain, first, third = world.domain, world.first, world.third
+    assert domain.join(third, first).code == 0
+    wait_for("all vote", lambda: domain.voters(third) == ["s1", "s2", "s3"], LONG)
+    shown = domain.do(first, "show", "events", "--managers", first.address)
+    assert "s2 has a member of the domain state's etcd" in shown and "3 servers want 3 voters" in shown
+
+
+def test_a_manager_that_is_killed_leaves_its_member_running_and_adopts_it(world: World) -> None:
+    domain, second = world.domain, world.second
+    member = domain.member(second)
+    domain.kill_manager(second)
+    os.kill(member, 0)
+    domain.restart(second)
+    wait_for("it is one of them", lambda: len(domain.servers(second)) == 3)
+    assert domain.member(second) == member
+
+
+def test_a_member_that_dies_is_started_again_and_changes_go_on(world: World) -> None:
+    domain, first = world.domain, world.first
+    member = domain.member(first)
+    os.kill(member, signal.SIGKILL)
+    name = domain.do(world.second, "create", "join-token", "--managers", world.second.address)
+    assert name.startswith("dkv1.")
+    wait_for("it runs again", lambda: domain.member(first) != member)
+
+
+def test_a_machine_that_is_lost_stops_nothing_and_comes_back(world: World) -> None:
+    domain, third = world.domain, world.third
+    domain.kill_all(third)
+    wait_for("it is away", lambda: any(not server["alive"] for server in domain.servers(world.first)))
+    domain.do(world.first, "create", "join-token", "--managers", world.first.address)
+    domain.restart(third)
+    wait_for("all are here", lambda: all(server["alive"] for server in domain.servers(third)) and len(domain.voters(third)) == 3)
+
+
+def test_the_last_machine_recovers_the_domain_and_the_lost_ones_join_it_again(world: World) -> None:
+    domain, first, second, third = world.domain, world.first, world.second, world.third
+    recover = ("recover", "domain", "--data-dir", str(domain.data_dir(first)), "--bind", first.address, "--reason", "the fire")
+    domain.kill_manager(first)
+    early = domain.dkv(first, *recover)
+    assert early.code == 1 and "The domain state answers" in early.err, early
+    domain.kill_all(second)
+    domain.kill_all(third)
+    shown = domain.dkv(first, *recover)
+    assert shown.code == 1 and "Nothing was written" in shown.err and "who leads" not in shown.err, shown
+    assert "the newest state that this server has seen: revision" in shown.out and "in sync orders" in shown.out
+    domain.end_engines(first)
+    written = domain.do(first, *recover, "--yes")
+    assert "Written:" in written
+    domain.restart(first)
+    assert wait_for("it votes alone", lambda: domain.voters(first) == ["s1"])
+    events = domain.do(first, "show", "events", "--managers", first.address)
+    assert "it was recovered on server s1" in events and "the fire" in events
+    assert [path.name for path in domain.data_dir(first).glob(f"{DIRECTORY}-set-aside-*")]
+    for host in (second, third):
+        assert domain.join(host, first).code == 0
+    wait_for("all vote again", lambda: domain.voters(first) == ["s1", "s2", "s3"], LONG)
+    world.store("Start-DkvStore", "Orders")
