@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dkv.control.submit import Submitter
+from dkv.domain.model import State
 from dkv.engine.contract import (
     ArchiveRefused,
     Cause,
@@ -364,6 +365,7 @@ class FakeManager:
     ) -> None:
         self.engines, self.faults, self.lease = engines, faults or FaultPlan(), FRESH
         self.errors: list[tuple[Step | None, Exception, int]] = []
+        self.announced: list[State | None] = []  # what the loop knew each time that it announced a newer view
         store: Any = Crashing(MemoryStore(domain), self.faults)
         crashing: Any = Crashing(engines, self.faults)
         self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
@@ -377,6 +379,7 @@ class FakeManager:
             token=lambda: f"{next(self.numbers):032x}",
             probe=self._probe,
             on_error=lambda step, error, times: self.errors.append((step, error, times)),
+            on_view=lambda: self.announced.append(self.reconciler.known()),
         )
 
     async def _probe(self, host: str, port: int) -> bool:

@@ -410,6 +410,19 @@ def test_a_manager_that_died_between_report_and_forgetting_reports_nothing_twice
     run(scenario)
 
 
+def test_the_view_that_a_look_begins_with_is_announced_too() -> None:
+    """Else what follows the state beside the loop waits for the next commit, which may be long in coming."""
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.replace_manager("s1")
+        manager = cluster.managers["s1"]
+        await manager.reconciler.look()
+        await manager.reconciler.look()
+        assert manager.announced == [await cluster.state()]
+
+    run(scenario)
+
+
 def test_closing_lets_running_steps_go() -> None:
     async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]

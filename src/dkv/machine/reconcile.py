@@ -119,11 +119,12 @@ class Reconciler:
             except StoreError:
                 await asyncio.sleep(RETRY_INTERVAL)
 
-    def learn(self, view: View) -> None:
-        """Keep the newest view: a watch may be late and bring an older one. The same view stays the same object."""
+    def learn(self, view: View) -> View:
+        """Keep the newest view, and return it: a watch may bring an older one late. The same view stays the same object."""
         if self._view is None or view.revision > self._view.revision:
             self._view = view
             self._on_view()
+        return self._view
 
     async def _listen(self) -> None:
         """Wake up as soon as an engine ends."""
@@ -149,9 +150,8 @@ class Reconciler:
         nothing went on at the last look and nothing woke the loop.
         """
         blind = stale and not await self._read_afresh()
-        if self._view is None:
-            self._view = await self._submitter.view()
-        view = self._view  # before the survey: an engine the domain knows of then shows in it
+        # Before the survey: an engine the domain knows of then shows in it.
+        view = self._view or self.learn(await self._submitter.view())
         busy = frozenset(self._running)  # the survey may or may not show what a step does that ends meanwhile
         survey = await self._engines.survey(thorough=thorough)
         now = self._now()
