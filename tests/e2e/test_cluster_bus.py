@@ -17,6 +17,7 @@ import valkey
 
 from dkv.engine.binary import find_binary
 from dkv.engine.supervisor import read_run
+from tests.contract.forged import heard, ping
 from tests.contract.stranger import STRANGER, Stranger
 from tests.e2e.local_domain import wait_for
 from tests.e2e.watched import Watched, watched
@@ -113,6 +114,24 @@ def test_a_stranger_who_was_let_in_is_reported_thrown_out_and_what_he_had_delete
     assert domain.engine(STORE, domain.led()["leader"]).set("after", "it") is True
     for name in domain.names():
         assert STRANGER not in domain.engine(STORE, name).execute_command("CLUSTER NODES")
+
+
+def test_a_packet_in_a_followers_name_demotes_the_leader_and_costs_no_write(domain: Watched) -> None:
+    """He needs no server of his own: one packet, with the highest epoch there is. Only TLS keeps it out (test_engine_tls.py)."""
+    seen, before, keys = domain.last_event(), domain.led(), sizes(domain)
+    leader, follower = (domain.instance(STORE, name) for name in (before["leader"], domain.names(before["leader"])[0]))
+    with admin(domain, follower["instanceName"]) as orders:
+        sender = orders.execute_command("CLUSTER MYID").decode()
+    packet = ping(sender, follower["host"], follower["clientPort"], follower["clustronPort"], epoch=2**64 - 1)
+    assert heard(leader["host"], leader["clustronPort"], packet), "the bus answers whoever writes like a node"
+    wait_for("another term", lambda: domain.led()["term"] > before["term"] and domain.led()["serving"])
+    domain.wait_whole()
+    assert any("was found following" in event["because"] for event in events_of(domain, seen, "group.vacated"))
+    wait_for("every key on both copies", lambda: sizes(domain) == keys)
+    # A copy that has just joined may be handed over to some seconds later only.
+    wait_for("a switchover", lambda: domain.dkv("switchover", "database", "--db-name", STORE).code == 0, 40)
+    assert domain.engine(STORE, domain.led()["leader"]).set("after", "it") is True
+    domain.wait_whole()
 
 
 def events_of(domain: Watched, seen: int, kind: str) -> list[dict[str, str]]:
