@@ -7,6 +7,7 @@ it too; what it reads of keys, slow logs and latency events is not there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from dkv.api.exposition import Metric, Page, joined, labels
@@ -156,20 +157,17 @@ def write_engine(page: Page, fields: Mapping[str, str], common: str, now: float)
         page.add(SINCE, f"{now - int(fields['uptime_in_seconds']):.0f}", common)
     if "latest_fork_usec" in fields:
         page.add(FORK, int(fields["latest_fork_usec"]) / 1e6, common)
-    leader = joined(common, labels({name: fields.get(name, "") for name in ("master_host", "master_port")}))
-    for field, text in fields.items():
-        if metrics := NUMBERS.get(field):
-            if _is_number(text):
-                for metric in metrics:
-                    page.add(metric, text, common)
-        elif state := STATES.get(field):
-            page.add(state, int(text == "ok"), common)
-        elif field == "master_link_status":
-            page.add(LINK_UP, int(text == "up"), leader)
-        elif of_leader := LEADER_FIELDS.get(field):
-            page.add(of_leader, text, leader)
-        else:
-            _write_numbered(page, fields, field, text, common)
+    for field, metrics in NUMBERS.items():
+        if _is_number(text := fields.get(field, "")):
+            for metric in metrics:
+                page.add(metric, text, common)
+    for field, state in STATES.items():
+        if field in fields:
+            page.add(state, int(fields[field] == "ok"), common)
+    _write_link(page, fields, common)
+    _write_commands(page, fields, f"{common}," if common else "")
+    for field in [name for name in fields if name[0] in "des" and _NUMBERED.match(name)]:
+        _write_numbered(page, field, _pairs(fields[field]), common)
 
 
 def write_silent(page: Page, common: str, why: str) -> None:
@@ -191,35 +189,56 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _write_numbered(page: Page, fields: Mapping[str, str], field: str, text: str, common: str) -> None:
-    """A field of which there are many: of commands, errors, followers and databases."""
-    head, _, name = field.partition("_")
-    if head == "cmdstat":
-        _write_command(page, fields, name, _pairs(text), joined(common, labels({"cmd": name})))
-    elif head == "errorstat":
-        page.add(ERRORS, _pairs(text)["count"], joined(common, labels({"err": name})))
-    elif head.startswith("slave") and head[5:].isdigit():
-        _write_follower(page, _pairs(text), common)
-    elif head.startswith("db") and head[2:].isdigit() and text.startswith("keys="):
-        _write_database(page, _pairs(text), joined(common, labels({"db": head})))
+_NUMBERED = re.compile(r"slave[0-9]|db[0-9]|errorstat_")
+_CALLS = re.compile(r"calls=(\d+),usec=(\d+),[^,]*,rejected_calls=(\d+),failed_calls=(\d+)")
+_QUANTILES = re.compile(r"p([0-9.]+)=([0-9.]+)")
+
+
+def _write_link(page: Page, fields: Mapping[str, str], common: str) -> None:
+    """A follower's link to its leader."""
+    leader = joined(common, labels({name: fields.get(name, "") for name in ("master_host", "master_port")}))
+    if "master_link_status" in fields:
+        page.add(LINK_UP, int(fields["master_link_status"] == "up"), leader)
+    for field, metric in LEADER_FIELDS.items():
+        if field in fields:
+            page.add(metric, fields[field], leader)
+
+
+def _write_commands(page: Page, fields: Mapping[str, str], common: str) -> None:
+    """All that was counted of commands: half of the page. So what never happened has no line, and the summary no sum and count,
+    which are the first two families.
+    """
+    counted = [
+        (f'{{{common}cmd="{field[8:]}"}}', *match.groups())
+        for field, text in fields.items()
+        if field[:8] == "cmdstat_" and (match := _CALLS.match(text))
+    ]
+    page.lines(COMMANDS).extend([f"{COMMANDS.name}{named} {calls}" for named, calls, _, _, _ in counted])
+    page.lines(COMMAND_SECONDS).extend([f"{COMMAND_SECONDS.name}{named} {int(usec) / 1e6}" for named, _, usec, _, _ in counted])
+    page.lines(COMMANDS_REJECTED).extend([f"{COMMANDS_REJECTED.name}{named} {n}" for named, _, _, n, _ in counted if n != "0"])
+    page.lines(COMMANDS_FAILED).extend([f"{COMMANDS_FAILED.name}{named} {n}" for named, _, _, _, n in counted if n != "0"])
+    page.lines(LATENCY).extend(
+        [
+            f'{LATENCY.name}{{{common}cmd="{field[25:]}",quantile="{quantile}"}} {value}'
+            for field, text in fields.items()
+            if field[:8] == "latency_"
+            for quantile, value in _QUANTILES.findall(text)
+        ]
+    )
+
+
+def _write_numbered(page: Page, field: str, values: Mapping[str, str], common: str) -> None:
+    """A field of which there are several: of errors, followers and databases."""
+    if field.startswith("errorstat_"):
+        page.add(ERRORS, values["count"], joined(common, labels({"err": field.removeprefix("errorstat_")})))
+    elif field.startswith("slave") and "offset" in values:
+        _write_follower(page, values, common)
+    elif "keys" in values:
+        _write_database(page, values, joined(common, labels({"db": field})))
 
 
 def _pairs(text: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
-
-
-def _write_command(page: Page, fields: Mapping[str, str], name: str, stats: Mapping[str, str], labelled: str) -> None:
-    calls, usec = stats["calls"], stats["usec"]
-    page.add(COMMANDS, calls, labelled)
-    page.add(COMMAND_SECONDS, int(usec) / 1e6, labelled)
-    page.add(COMMANDS_REJECTED, stats.get("rejected_calls", "0"), labelled)
-    page.add(COMMANDS_FAILED, stats.get("failed_calls", "0"), labelled)
-    percentiles = fields.get(f"latency_percentiles_usec_{name}")
-    if percentiles:
-        for quantile, value in _pairs(percentiles).items():
-            page.add(LATENCY, value, f'{labelled},quantile="{quantile[1:]}"')
-        page.add(LATENCY, usec, labelled, "_sum")
-        page.add(LATENCY, calls, labelled, "_count")
 
 
 def _write_follower(page: Page, replica: Mapping[str, str], common: str) -> None:

@@ -49,12 +49,17 @@ class Page:
     def __init__(self) -> None:
         self._families: dict[str, list[str]] = {}
 
-    def add(self, metric: Metric, value: float | str, labels: str = "", suffix: str = "") -> None:
-        """One sample; a text is a number as somebody else wrote it. `suffix` is that of a part, such as _sum."""
+    def lines(self, metric: Metric) -> list[str]:
+        """The lines of a family, to which samples are appended; for families of which an engine has many."""
         lines = self._families.get(metric.name)
         if lines is None:
             lines = self._families[metric.name] = metric.head
-        lines.append(f"{metric.name}{suffix}{{{labels}}} {value}" if labels else f"{metric.name}{suffix} {value}")
+        return lines
+
+    def add(self, metric: Metric, value: float | str, labels: str = "", suffix: str = "") -> None:
+        """One sample; a text is a number as somebody else wrote it. `suffix` is that of a part, such as _sum."""
+        sample = f"{metric.name}{suffix}{{{labels}}} {value}" if labels else f"{metric.name}{suffix} {value}"
+        self.lines(metric).append(sample)
 
     def text(self) -> str:
         """The page."""

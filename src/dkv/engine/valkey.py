@@ -47,13 +47,10 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "memory", "errorstats", "tls"),
 )
 _LOOK_AGAIN = _LOOK[:1]
-_STATISTICS: tuple[Command, ...] = (
-    (
-        "INFO",
-        *("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "keyspace"),
-        *("commandstats", "errorstats", "latencystats"),
-    ),
-    ("CLUSTER", "INFO"),
+_STATISTICS: Command = (
+    "INFO",
+    *("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "cluster_info", "keyspace"),
+    *("commandstats", "errorstats", "latencystats"),
 )
 _WHOLE_EVERY = 5.0  # seconds what only orders and gossip change may be old, where nothing goes on
 _USERS_EVERY = 3.0  # the same where not everybody is let in: a change of users by hand is undone within 5 s
@@ -257,18 +254,18 @@ class Valkey:
         return replies.parse_info(info)
 
     async def statistics(self) -> dict[str, str]:
-        """INFO and CLUSTER INFO; of an engine that loads INFO alone. Raises EngineUnreachable, EngineRefused.
+        """INFO with all that an engine counts, CLUSTER INFO within it. Raises EngineUnreachable, EngineRefused.
 
         What the last look saw still counts: this orders nothing.
         """
         try:
             async with asyncio.timeout(_TIMEOUT):
-                info, cluster = await self._exchange(_STATISTICS)
+                (info,) = await self._exchange((_STATISTICS,))
         except TimeoutError as error:
-            raise self._unreachable(_STATISTICS, error) from error
+            raise self._unreachable((_STATISTICS,), error) from error
         if isinstance(info, _NO):
             raise EngineRefused(f"engine {self.start_id} refused INFO: {info}")
-        return replies.parse_info(info) | ({} if isinstance(cluster, _NO) else replies.parse_info(cluster))
+        return replies.parse_statistics(info)
 
     async def follows(self) -> tuple[str, str | None]:
         """Own role ("leader" or "follower") and the node it follows."""
