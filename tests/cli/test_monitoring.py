@@ -85,8 +85,9 @@ HEALTHY = {
             ("dkv_group_copies", "", 2),
             ("dkv_group_in_sync", "", 2),
             ("dkv_group_term", "", 7),
-            ("redis_instance_info", ',role="master",instance="1"', 1),
-            ("redis_instance_info", ',role="slave",instance="2"', 1),
+            ("redis_instance_info", ',role="master",archive="a",job="one"', 1),
+            ("redis_instance_info", ',role="master",archive="a",job="another"', 1),
+            ("redis_instance_info", ',role="slave",archive="b"', 1),
             ("redis_connected_slaves", ',instance="1"', 1),
         )
     },
@@ -117,7 +118,7 @@ FIRES: list[tuple[str, str, Mapping[str, str]]] = [
     (
         "DkvMoreThanOneLeader",
         "5m",
-        {f'redis_instance_info{{store="s",group="g",role="master",pod="{n}"}}': "1+0x10" for n in "ab"},
+        {f'redis_instance_info{{store="s",group="g",role="master",archive="{n}"}}': "1+0x10" for n in "ab"},
     ),
     ("DkvManagerDown", "5m", {'up{job="dkv",instance="m"}': "0+0x10"}),
     ("DkvServerAway", "5m", {f'dkv_server_up{{server="m",instance="{n}"}}': "0+0x10" for n in "ab"}),
