@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from dkv.access.certificates import Owner, new_authority, new_leaf, reachable
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import (
     Cause,
@@ -26,6 +27,7 @@ from dkv.engine.contract import (
     Secrets,
     Survey,
     TeSpec,
+    TlsFiles,
 )
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.positions import incremental_files
@@ -33,6 +35,8 @@ from dkv.kernel import boot_id
 from tests.contract.ports import free_port
 from tests.contract.stranger import STRANGER as STRANGER
 from tests.contract.stranger import Stranger
+from tests.tls import client, now
+from tests.tls_program import tls_program
 
 LIMIT = 90.0  # seconds for one scenario; every wait inside returns early
 SHARD = "5a" * 20
@@ -287,11 +291,15 @@ class ValkeyMachine:
         assert known.run.born is not None
         return known.run.born.pid
 
+    async def connect(self, record: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As a client of that engine does it. Raises OSError."""
+        return await asyncio.open_connection(record.address, record.client_port)
+
     async def say(self, start_id: int, *words: str, group: str = "", readonly: bool = True) -> str:
         """What a client of that engine is answered, one line or value; it may have said that a follower's answer will do."""
         record = self._record(start_id, group)
         try:
-            reader, writer = await asyncio.open_connection(record.address, record.client_port)
+            reader, writer = await self.connect(record)
         except OSError as error:
             return f"-{error}"
         try:
@@ -339,7 +347,7 @@ class ValkeyMachine:
     async def wait(self, start_id: int, count: int, seconds: float) -> int:
         """WAIT on the connection that wrote last, because it counts for its own writes only."""
         record = self._record(start_id)
-        reader, writer = await asyncio.open_connection(record.address, record.client_port)
+        reader, writer = await self.connect(record)
         try:
             writer.write(f"SET waited 1\r\nWAIT {count} {int(seconds * 1000)}\r\n".encode())
             assert (await reader.readline()) == b"+OK\r\n"
@@ -454,3 +462,24 @@ def works_in(pid: int, directory: str) -> bool:
         return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(directory)
     except OSError:
         return False
+
+
+class EncryptedMachine(ValkeyMachine):
+    """The same, with engines that speak TLS to their clients, in replication and on the cluster bus."""
+
+    def __init__(self, path: Path, **machine: Any) -> None:
+        super().__init__(path, binary=tls_program(), **machine)
+        self._authority = new_authority(OWNER, now())
+
+    def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec:
+        authority = self._authority.certificate
+        leaf = new_leaf(self._authority, OWNER, reachable("s1", "127.0.0.1"), now())
+        files = TlsFiles("trust", f"{start_id:02X}", authority, leaf.certificate, leaf.key)
+        return replace(super().spec(start_id, archive_id, peers), tls=True, certificate=files)
+
+    async def connect(self, record: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = client(self._authority.certificate)
+        return await asyncio.open_connection(record.address, record.client_port, ssl=context)
+
+
+OWNER = Owner("domain-1", "incarnation-1")

@@ -56,7 +56,7 @@ def test_a_copy_that_is_expected_is_let_in_by_a_leader_that_lets_nobody_else_in(
     engine_machine.play(scenario)
 
 
-def test_a_stranger_that_is_let_in_empties_a_leader_and_its_copies(engine_machine: Machine) -> None:
+def test_a_stranger_that_is_let_in_empties_a_leader_and_its_copies(plain_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         await robbed(machine)
         engine = await seen(machine, 1)
@@ -70,10 +70,10 @@ def test_a_stranger_that_is_let_in_empties_a_leader_and_its_copies(engine_machin
         assert await machine.dbsize(2) == 0
         assert (await machine.write(1, "k", "v"))[:6] in ("-MOVED", "-CLUST")
 
-    engine_machine.play(scenario)
+    plain_machine.play(scenario)
 
 
-def test_a_stranger_shows_at_the_next_look_even_when_nothing_goes_on(engine_machine: Machine) -> None:
+def test_a_stranger_shows_at_the_next_look_even_when_nothing_goes_on(plain_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         await leading(machine, machine.spec(1, 1))
         await machine.let_strangers_in(1)
@@ -86,10 +86,10 @@ def test_a_stranger_shows_at_the_next_look_even_when_nothing_goes_on(engine_mach
                 break
         assert glance.cluster.slots == (), (answered, glance)
 
-    engine_machine.play(scenario)
+    plain_machine.play(scenario)
 
 
-def test_slots_are_owned_again_and_what_was_deleted_is_put_back(engine_machine: Machine) -> None:
+def test_slots_are_owned_again_and_what_was_deleted_is_put_back(plain_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         await robbed(machine)
         for start_id in (1, 2):
@@ -107,7 +107,7 @@ def test_slots_are_owned_again_and_what_was_deleted_is_put_back(engine_machine: 
         position = await machine.engines.read_position(machine.directory(1))
         assert (position.term, position.sequence) == (1, 1)
 
-    engine_machine.play(scenario)
+    plain_machine.play(scenario)
 
 
 def test_nothing_is_kept_where_nothing_was_deleted(engine_machine: Machine) -> None:

@@ -86,6 +86,7 @@ async def planned(machine: Machine, specs: dict[int, EngineSpec]) -> TailPlan:
         history=FRESH,
         shift=shift,
         followers=tuple(followers),
+        tls=specs[1].tls,
     )
 
 
