@@ -151,7 +151,8 @@ def _rows(measure: str, values: Mapping[str, list[float]]) -> Iterator[tuple[str
         else:
             low, high = interval(numbers)
             p50, p99 = percentile(numbers, 0.5), percentile(numbers, 0.99)
-            ratio = f"{p50 / percentile(values[BEFORE], 0.5):.2f}" if values[BEFORE] else "-"
+            base = percentile(values[BEFORE], 0.5) if values[BEFORE] else 0.0
+            ratio = f"{p50 / base:.2f}" if base else "-"
             yield measure, side, str(len(numbers)), f"{p50:.3g} [{low:.3g}, {high:.3g}]", f"{p99:.3g}", ratio
 
 
