@@ -95,6 +95,7 @@ PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 def run(settings: Settings, joining: Joining | None = None) -> int:
     """Run the manager in the foreground until SIGTERM or SIGINT; the exit code. With `joining` it joins that domain first."""
+    service = ServiceManager(os.environ)  # before anything is started that would inherit its variables
     os.umask(0o077)  # files of this manager and of its engines are for its user only
     set_up(settings.log_level)
     is_state_chosen = settings.state != default_state(settings.data_dir)
@@ -109,7 +110,7 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
             settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
             domain = membership.domain if membership else ""
-            return serve_domain(settings, data_dir, Doors(listening, local), domain)
+            return serve_domain(settings, data_dir, Doors(listening, local, service), domain)
 
 
 def serve_domain(settings: Settings, data_dir: DataDir, doors: Doors, domain: str) -> int:
@@ -205,10 +206,12 @@ def wall() -> int:
 
 @dataclass(frozen=True)
 class Doors:
-    """The listening sockets of a manager: those of its ports, and with access control its own in the data directory."""
+    """What stays while a manager serves, wherever its state is: the listening sockets of its ports, with access control its own
+    in the data directory, and the service manager that started it."""
 
     ports: list[socket.socket]
     local: list[socket.socket]
+    service: ServiceManager
 
 
 def is_controlled(settings: Settings) -> bool:
@@ -639,12 +642,14 @@ async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyn
         documentation=f"{'https' if contexts else 'http'}://{endpoint_text(server.host, server.port)}/docs",
         ended_by="Ctrl-C or SIGTERM; its engines go on",
     )
-    service = ServiceManager(os.environ)
+    service = doors.service
     service.ready(f"server {server.server_id} at {server.host}:{server.port}, domain {manager.domain_uid}")
     signs = asyncio.create_task(_give_signs(service), name="signs of life")
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     if ended.is_set() and not move.wanted:
         service.ends()
+    else:
+        service.pauses()
     for rest, _ in servers:
         rest.end()
     for task in (*tasks, signs):

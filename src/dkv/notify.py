@@ -7,6 +7,8 @@ import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
 
+LONGEST_PAUSE_US = 600_000_000
+
 
 class ServiceManager:
     """The service manager that started this process; without one nothing is said. Its variables are taken out of the environment:
@@ -20,15 +22,23 @@ class ServiceManager:
         usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         wanted = bool(address) and usec.isdecimal() and int(usec) > 0 and pid in ("", str(os.getpid()))
-        self.sign_every = int(usec) / 2_000_000 if wanted else None
+        self._within_us = int(usec) if wanted else 0
+        self.sign_every = self._within_us / 2_000_000 if wanted else None
 
     def ready(self, status: str) -> None:
         """What was started serves now; `status` is shown beside it."""
-        self._tell("READY=1", f"STATUS={status}")
+        self._tell("READY=1", f"STATUS={status}", *self._signs_within(self._within_us))
 
     def works(self) -> None:
         """A sign of life."""
         self._tell("WATCHDOG=1")
+
+    def pauses(self) -> None:
+        """Nothing serves until it is ready again: the state is being moved, and no sign of life comes meanwhile."""
+        self._tell("STATUS=the domain state is being moved", *self._signs_within(LONGEST_PAUSE_US))
+
+    def _signs_within(self, microseconds: int) -> list[str]:
+        return [f"WATCHDOG_USEC={microseconds}"] if self.sign_every is not None else []
 
     def ends(self) -> None:
         """It ends because it was asked to."""

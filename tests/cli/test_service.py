@@ -112,8 +112,14 @@ def test_a_service_manager_is_told_that_it_is_ready_works_and_ends(tmp_path: Pat
         assert told.sign_every == 1.5
         told.ready("server s1")
         told.works()
+        told.pauses()
         told.ends()
-        assert [listening.recv(200) for _ in range(3)] == [b"READY=1\nSTATUS=server s1", b"WATCHDOG=1", b"STOPPING=1"]
+        assert [listening.recv(200).decode().split("\n") for _ in range(4)] == [
+            ["READY=1", "STATUS=server s1", "WATCHDOG_USEC=3000000"],
+            ["WATCHDOG=1"],
+            ["STATUS=the domain state is being moved", "WATCHDOG_USEC=600000000"],
+            ["STOPPING=1"],
+        ]
 
 
 @pytest.mark.parametrize(
