@@ -58,6 +58,22 @@ def test_rules_and_dashboard_name_only_metrics_that_there_are() -> None:
     assert named <= known, named - known
 
 
+PUBLIC = """
+    redis_up redis_uptime_in_seconds redis_connected_clients redis_blocked_clients redis_memory_used_bytes redis_memory_max_bytes
+    redis_commands_total redis_commands_duration_seconds_total redis_keyspace_hits_total redis_keyspace_misses_total
+    redis_net_input_bytes_total redis_net_output_bytes_total redis_db_keys redis_db_keys_expiring redis_expired_keys_total
+    redis_evicted_keys_total redis_connected_slaves redis_instance_info redis_mem_fragmentation_ratio redis_memory_used_rss_bytes
+    redis_rdb_last_save_timestamp_seconds redis_rejected_connections_total redis_connections_received_total
+    redis_commands_processed_total redis_master_last_io_seconds_ago redis_config_maxclients redis_total_system_memory_bytes
+    redis_cluster_state redis_cluster_slots_fail redis_cluster_slots_pfail redis_master_link_up
+""".split()
+"""What the dashboards 763, 11835 and 16056 of grafana.com and the rules for Redis that are widely used ask for."""
+
+
+def test_what_public_dashboards_and_rules_ask_for_is_written() -> None:
+    assert set(PUBLIC) <= {metric.name for metric in written()}
+
+
 def test_every_rule_says_what_is_the_case_and_what_to_do() -> None:
     for rule in rules():
         assert rule["labels"]["severity"] in ("warning", "critical")
