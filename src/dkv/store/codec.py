@@ -135,7 +135,7 @@ def encode(state: State) -> dict[str, str]:
 def decode(records: Mapping[str, str]) -> State:
     """The state that records hold. Objects whose text did not change are the same objects as last time.
 
-    Raises Unusable if a record is damaged or was written by a newer dkv.
+    Raises Unusable if a record is damaged or was written by another dkv.
     """
     tables: dict[str, Any] = {table.field: {} for table in TABLES}
     for record_key, text in records.items():
@@ -235,7 +235,7 @@ def _domain_text(state: State) -> str:
 def _refusal(record_key: str, finding: str) -> Unusable:
     return Unusable(
         f"the domain's record {record_key} cannot be used ({finding})",
-        "A newer dkv may have written it: run that version on every server.",
+        "Another version of dkv may have written it: run that one on every server.",
     )
 
 
