@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 
 from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS
-from dkv.cli.dry_run import NOTHING_TO_DO
+from dkv.cli.dry_run import NOTHING_TO_DO, _print
+from dkv.cli.output import Screen
 from dkv.client import Endpoint, Reply, Request
 from dkv.domain.refusals import CATALOGUE
 from tests.cli.dialect import Dialect, process
@@ -98,6 +100,18 @@ def test_a_plan_that_meets_a_no_says_so_and_fails(tmp_path: Path) -> None:
     assert output.code == 1
     assert "   refused: No. Ask another." in output.out
     assert manager.changes() == []
+
+
+def test_what_each_manager_refuses_in_the_same_words_stands_there_once() -> None:
+    no = {"code": "database_running", "detail": "It runs.", "hint": "", "hintParts": []}
+    refused = {"command": "DeleteDatabase", "fields": {"name": "orders", "actor": "s1"}, "events": [], "refused": no}
+    other = refused | {"fields": {"name": "ledger"}}
+    accepted = refused | {"refused": None}
+    plan = [{"commands": [refused, refused | {"fields": {"name": "orders", "actor": "s2"}}, other, accepted, accepted]}]
+    screen = Screen(io.StringIO(), io.StringIO())
+    _print(screen, plan)
+    assert screen.out.getvalue().count("refused: It runs.") == 2
+    assert screen.out.getvalue().count("DeleteDatabase(name=orders)") == 3
 
 
 def test_without_plan_the_change_is_sent(tmp_path: Path) -> None:

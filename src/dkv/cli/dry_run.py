@@ -100,7 +100,7 @@ def _print(screen: Screen, steps: list[Json]) -> None:
     if screen.as_json:
         screen.data({"plan": commands, "changed": False})
         return
-    for number, command in enumerate(commands, 1):
+    for number, command in enumerate(_once(commands), 1):
         screen.line(f"{number}. {command['command']}({_fields(command['fields'])})")
         if command["refused"]:
             screen.line(f"   refused: {command['refused']['detail']} {screen.hint_of(command['refused'])}".rstrip())
@@ -108,6 +108,16 @@ def _print(screen: Screen, steps: list[Json]) -> None:
             moved = f" {event['change']}" if event["change"] else f" {event['kind']}"
             screen.line(f"   {event['subject']}:{moved}, because {event['because']}")
     screen.note("Plan: nothing was changed." if commands else "Plan: nothing would be changed.")
+
+
+def _once(commands: list[Json]) -> list[Json]:
+    """A command that several managers were asked for and that is refused each time stands there once."""
+    kept: dict[object, Json] = {}
+    for number, command in enumerate(commands):
+        refusal = command["refused"]
+        same = (command["command"], _fields(command["fields"]), refusal["detail"]) if refusal else number
+        kept.setdefault(same, command)
+    return list(kept.values())
 
 
 def _fields(fields: Json) -> str:
