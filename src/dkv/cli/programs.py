@@ -6,6 +6,7 @@ on it.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -236,7 +237,12 @@ def refuse_elsewhere(platform: str = sys.platform, library: str | None = None) -
 def manager_run(session: Session, bound: Bound) -> int:
     """Hand over to the composition root."""
     refuse_elsewhere()
-    return int(_function("dkv.daemon", "run")(_settings(bound), _joining(session, bound)))
+    settings, joining = _settings(bound), _joining(session, bound)
+    gc.disable()  # what is imported stays: a search for garbage in it takes a tenth of the start, and time later on
+    run = _function("dkv.daemon", "run")
+    gc.freeze()
+    gc.enable()
+    return int(run(settings, joining))
 
 
 def _joining(session: Session, bound: Bound) -> Any:
