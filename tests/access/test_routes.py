@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -139,14 +139,15 @@ def not_allowed(answer: httpx.Response, *words: str) -> None:
 # The table -----------------------------------------------------------------------------------------------------------
 
 
-def described() -> set[tuple[str, str]]:
+@cache  # to describe an API takes as long as a hundred requests
+def described() -> frozenset[tuple[str, str]]:
     app = World().apps["s1"]
-    return {
+    return frozenset(
         (method.upper(), path)
         for of_nuodb in (False, True)
         for path, methods in describe(app, of_nuodb)["paths"].items()
         for method in methods
-    }
+    )
 
 
 HIDDEN = {("GET", path) for path in ("/docs", "/openapi.json", "/admin/v1/openapi.json", "/api/1/openapi.json")}
