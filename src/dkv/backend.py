@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from dkv.members.child import DIRECTORY as MEMBER
 from dkv.members.child import MemberProcess, MemberSpec
 from dkv.members.place import PEERS_ABOVE, Members, members_in, read_members
 from dkv.members.program import program, unfit
+from dkv.store import codec
 from dkv.store.contract import Moved, Store, Unavailable, Unusable
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ OWN = "etcd"
 KINDS = "Write --state sqlite:PATH, --state etcd, or --state etcd:https://HOST:2379,..."
 MEMBERS_ANSWER_WITHIN = 30.0  # s a majority of the members has, when a manager starts
 PAUSE = 0.2  # s between two tries
+ATTEMPT = 0.5  # s one member of the managers' own has to answer: an election takes as long, and a lease is renewed within 1.5 s
 PREFIX = "/dkv/"  # of every key in a cluster of the managers' own
 
 
@@ -134,15 +137,24 @@ def member_process(settings: Settings, server_uid: str) -> MemberProcess:
     return MemberProcess(spec, program())
 
 
-async def open_members(settings: Settings, clients: tuple[str, ...]) -> EtcdStore:
-    """The state at the members with these client URLs. Raises ManagerError, StoreError."""
+async def open_members(settings: Settings, clients: tuple[str, ...], cluster: int = 0) -> EtcdStore:
+    """The state at the members with these client URLs, of the cluster with that id; 0: whichever answers first. Raises
+    ManagerError, StoreError.
+    """
     store = etcd_store()
     from dkv.store.etcd_address import EtcdAddress, parse
 
     certificates = CertificateFiles(settings.data_dir.absolute() / CERTIFICATES)
     endpoints, tls = parse(",".join(clients))
     address = EtcdAddress(
-        endpoints, tls=tls, prefix=PREFIX, authorities=certificates.bundle, certificate=certificates.leaf, key=certificates.key
+        endpoints,
+        tls=tls,
+        prefix=PREFIX,
+        authorities=certificates.bundle,
+        certificate=certificates.leaf,
+        key=certificates.key,
+        cluster=cluster,
+        attempt=ATTEMPT,
     )
     return await store.open(address)
 
@@ -155,17 +167,26 @@ async def _open_members(settings: Settings) -> Store:
     give_up = time.monotonic() + MEMBERS_ANSWER_WITHIN
     while True:
         try:
-            store = await open_members(settings, members.clients)
-            if (await store.read()).revision:
+            store = await open_members(settings, members.clients, members.cluster)
+            if await has_domain(store, members.domain):
                 return store
-            await store.close()
-            raise Unavailable(
-                f"the state of the domain {members.domain} is not at its members yet", "Is a manager moving it there?"
-            )
+            raise Unavailable(f"the state of the domain {members.domain} is not at its members", "Is a manager moving it there?")
         except Unavailable:
             if time.monotonic() > give_up:
                 raise
         await asyncio.sleep(PAUSE)
+
+
+async def has_domain(store: EtcdStore, domain: str) -> bool:
+    """Whether a state is that of the domain with that uid; one that is not is closed. Raises StoreError."""
+    is_there = False
+    try:
+        text = (await store.read()).records.get(codec.DOMAIN)
+        is_there = text is not None and json.loads(text).get("uid") == domain
+    finally:
+        if not is_there:
+            await store.close()
+    return is_there
 
 
 def members_of(settings: Settings) -> Members | None:
@@ -177,6 +198,8 @@ def start_member(settings: Settings, server_uid: str) -> None:
     """Have the member of this server run again, if it has one. Raises StoreError."""
     process = member_process(settings, server_uid)
     members = members_of(settings)
+    if members and settings.access_control == "off":
+        raise Unusable("the domain state is on etcd members that ask for certificates", "Set access_control as it was.")
     if members and process.has_data and process.running() is None:
         if why := why_no_member(settings):
             raise Unusable(f"this server has an etcd member of the domain state, and cannot run it: {why}")
@@ -191,7 +214,10 @@ async def move_to_members(settings: Settings, server_uid: str, domain: str) -> S
     from dkv.members.move import move
 
     file = state_file(settings)
-    assert file is not None
+    if file is None:
+        raise Unusable(
+            f"the state at {settings.state} is in no file that could move", "Start the manager as it was started before."
+        )
     if why := why_no_member(settings):
         raise Unusable(f"this server can run no etcd member of the domain state: {why}")
     process = member_process(settings, server_uid)
@@ -211,13 +237,18 @@ def keep_members(settings: Settings, members: Members) -> Settings:
 
 
 async def follow_moved(settings: Settings, server_uid: str, moved: Moved) -> Settings:
-    """The settings with which a manager goes on whose state file says that its state moved. Raises ManagerError, StoreError."""
+    """The settings with which a manager goes on whose state file says that its state moved. What this data directory knows of the
+    domain's members is newer than what the file says. Raises ManagerError, StoreError.
+    """
+    known = members_of(settings)
     try:
         members = members_in(moved.place)
     except ValueError:
         raise Unusable(
             f"{settings.state} says that its state moved, and not where to", "Give --state what other managers have."
         ) from None
+    if known is not None and known.domain == members.domain:
+        return replace(settings, state=OWN)
     if member_process(settings, server_uid).spec.client in members.clients:
         return await move_to_members(settings, server_uid, members.domain)  # this server's own move, which may have broken off
     return keep_members(settings, members)

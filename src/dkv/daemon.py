@@ -90,6 +90,7 @@ from dkv.store.contract import Moved, StoreError
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
+MOVE_AGAIN_AFTER = 60.0  # s after a move of the state that failed: each attempt ends what serves
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
@@ -117,14 +118,17 @@ def serve_domain(settings: Settings, data_dir: DataDir, doors: Doors, domain: st
     """Serve until a signal comes: first where the state is, then, whenever it moved, where it is by then. Engines and sockets
     stay. Raises ManagerError.
     """
-    founding = settings.state == OWN and not has_state(settings)
-    move = StateMove(wanted=founding)
-    settings = founding_state(settings) if founding else settings
     try:
+        founding = settings.state == OWN and not has_state(settings)
+        move = StateMove(wanted=founding)
+        settings = founding_state(settings) if founding else settings
         while True:
+            if settings.state == OWN and (members := members_of(settings)):
+                domain = members.domain  # no second one is founded where its state is not whole yet
             try:
                 domain = asyncio.run(serve(settings, data_dir, doors, domain, move)) or domain
             except Moved as moved:
+                move.wanted = False
                 settings = asyncio.run(follow_moved(settings, data_dir.uid, moved))
                 continue
             if not move.wanted:
@@ -156,6 +160,7 @@ class StateMove:
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
         self.trouble = ""  # why the last attempt failed, as a sentence
+        self.failed_at = 0.0  # and when, s
         self.end: Callable[[], None] = lambda: None
 
     def want(self) -> None:
@@ -170,7 +175,7 @@ class StateMove:
 
     def failed(self, error: HintedError | StoreError) -> None:
         """The state stayed where it is."""
-        self.trouble = str(error)
+        self.trouble, self.failed_at = str(error), boottime()
         log.warning("the domain state could not be moved to etcd", error=str(error))
 
 
@@ -500,9 +505,8 @@ def state_for(settings: Settings, move: StateMove, host: str, why_not: str) -> S
     for which, why in ((f"the server at {host}", why_not), ("this manager", why_no_member(settings))):
         if why:
             return state_cannot_move(which, why)
-    if move.trouble:
-        why, move.trouble = move.trouble, ""
-        return state_cannot_move("this manager", why)
+    if move.trouble and boottime() - move.failed_at < MOVE_AGAIN_AFTER:
+        return state_cannot_move("this manager", move.trouble)
     move.want()
     return state_moves()
 
@@ -697,7 +701,7 @@ def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None
     from dkv.store.etcd import EtcdStore
 
     assert isinstance(manager.store, EtcdStore)
-    assert manager.certificates is not None
+    assert manager.certificates is not None  # `start_member` has refused a manager without access control
     others = OtherManagers(contexts, manager.domain_uid, wall_clock)
     hooks = KeeperHooks(
         server_id=manager.server.server_id,
@@ -708,7 +712,7 @@ def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None
         monotonic=boottime,
         warn=log.warning,
         trusted=manager.certificates.notice,
-        identity=lambda server: others.fetch(server, "/admin/v1/identity", PROBE_WITHIN),
+        identity=partial(others.identity, seconds=PROBE_WITHIN),
     )
     process = member_process(settings, manager.server.uid) if manager.server.etcd_port else None
     keeper = MemberKeeper(manager.store, process, settings.data_dir.absolute(), members, hooks)

@@ -34,6 +34,7 @@ from dkv.manager import ManagerError
 from dkv.members.place import members_in
 
 JOINED = "joined.json"
+NO_PLACE = "The peer's answer does not say where the domain state is."
 WITHIN = 30.0  # s the peer has to answer
 MOVING, MOVES_WITHIN, PAUSE = "state_moving", 60.0, 0.5  # s that the domain's state may move, and between two questions
 ANOTHER = "Make a new one on a server of the domain: dkv create join-token."
@@ -242,7 +243,10 @@ def _keep(own: CertificateFiles, data_dir: DataDir, token: JoinToken, pair: KeyP
     if key is None:
         raise ManagerError("The peer's answer has no domain key.", "Look at its version and at its log.")
     membership = Membership(str(answer.get("domainUid")), str(answer.get("state")), token.token_id)
-    members = members_in(str(answer["members"])) if answer.get("members") else None
+    try:
+        members = members_in(str(answer["members"])) if answer.get("members") else None
+    except ValueError as error:
+        raise ManagerError(NO_PLACE, "Look at its version and at its log.") from error
     try:
         if members:
             members.write(data_dir.path)

@@ -50,6 +50,14 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def owner(pid: int) -> int:
+    """The user of a process; -1 when there is none."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return -1
+
+
 def bind_error(address: str, port: int) -> int:
     """Why no server of this process could listen there now, as an errno; 0 when one could."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:

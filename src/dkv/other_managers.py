@@ -44,6 +44,12 @@ class OtherManagers:
         """The JSON that another manager answers to a GET, also a refusal. Raises OSError."""
         return await asyncio.to_thread(self._ask, server, Request("GET", target, {}), seconds)
 
+    async def identity(self, server: Server, seconds: float) -> Mapping[str, Any]:
+        """What another manager says of itself, proven by its certificate; nothing where ports speak no TLS, since whoever listens
+        there could say it. Raises OSError.
+        """
+        return await self.fetch(server, "/admin/v1/identity", seconds) if self.contexts else {}
+
     async def order(self, principal: str, server: Server, target: str, seconds: float) -> Mapping[str, Any]:
         """The JSON that another manager answers to a POST in the name of a principal. Raises OSError."""
         headers = {PRINCIPAL_HEADER: quote(principal)}

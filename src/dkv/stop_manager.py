@@ -10,9 +10,10 @@ from typing import Any
 from dkv.backend import member_process
 from dkv.client import Credentials, Endpoint, HttpTransport, ManagerClient, ManagerRefused
 from dkv.config import Settings
-from dkv.data_dir import end_running_manager, running_manager
+from dkv.data_dir import end_running_manager, running_manager, with_real_data_dir
 from dkv.hints import hint
 from dkv.manager import ManagerError
+from dkv.store.contract import StoreError
 
 DRAIN_WITHIN = 90.0  # s all engines of this server have to leave
 REFUSED_WITHIN = 5.0  # s a refusal may last before it is reported: another copy may just be joining
@@ -46,8 +47,20 @@ def stop(settings: Settings, *, with_engines: bool, with_member: bool) -> int:
             )
         time.sleep(0.05)
     if with_member:
-        asyncio.run(member_process(settings, "").end())
+        _end_member(settings)
     return 0
+
+
+def _end_member(settings: Settings) -> None:
+    """End the etcd member of this server. Raises ManagerError."""
+    process = member_process(with_real_data_dir(settings), "")
+    try:
+        asyncio.run(process.end())
+        left = process.running()
+    except StoreError as error:
+        raise ManagerError(f"The etcd member of this server was not ended: {error.detail}.", error.hint) from error
+    if left is not None:
+        raise ManagerError(f"The etcd member of this server, process {left.pid}, does not end.", f"See {process.spec.log}.")
 
 
 def drain(client: ManagerClient, server_id: str) -> None:

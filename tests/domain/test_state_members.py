@@ -58,8 +58,16 @@ def test_a_domain_grows_one_member_after_the_other() -> None:
 
 def test_one_voter_is_enough_for_two_servers_and_is_never_removed() -> None:
     assert change([server("s1"), server("s2")], voter("s1")) is None
-    assert change([server("s1", away=10 * REPLACED_AFTER), server("s2")], voter("s1")) is None
-    assert change([server("s2")], voter("s1")) is None
+    assert change([server("s1", away=REPLACED_AFTER - 1), server("s2")], voter("s1")) is None
+
+
+def test_the_only_voter_is_replaced_before_it_is_removed() -> None:
+    for servers in ([server("s1", away=REPLACED_AFTER), server("s2")], [server("s2")]):
+        added = change(servers, voter("s1"))
+        assert isinstance(added, AddMember) and added.server_id == "s2"
+        removed = change(servers, voter("s1"), voter("s2"))
+        assert isinstance(removed, RemoveMember) and removed.member_id == 1
+    assert change([server("s1", away=REPLACED_AFTER)], voter("s1")) is None
 
 
 def test_a_voter_whose_server_stays_away_is_replaced_where_another_server_can_vote() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -88,6 +89,16 @@ def test_a_manager_that_is_killed_leaves_its_member_running_and_adopts_it(world:
     domain.restart(second)
     wait_for("it is one of them", lambda: len(domain.servers(second)) == 3)
     assert domain.member(second) == member
+
+
+def test_the_founder_finds_the_members_again_although_its_file_names_the_first_only(world: World) -> None:
+    domain, first = world.domain, world.first
+    known = (domain.data_dir(first) / MEMBERS).read_text()
+    assert len(json.loads(known)["clients"]) == 3
+    domain.kill_manager(first)
+    domain.restart(first)
+    assert (domain.data_dir(first) / MEMBERS).read_text() == known
+    assert len(domain.servers(first)) == 3
 
 
 def test_a_member_that_dies_is_started_again_and_changes_go_on(world: World) -> None:

@@ -140,15 +140,23 @@ def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
 def test_silence_is_reported_only_when_the_leaders_server_lost_its_lease_and_after_a_probe() -> None:
     stage = Stage().settled()
     deaf = stage.engine(1, link_silent_ms=3_000)
-    assert stage.steps("s2", deaf) == []
+    assert kinds(stage.steps("s2", deaf)) == ["ProbePeer"], "what a probe takes is over when the lease ends"
+    assert probed(stage, "s2", deaf, answers=False) == []
     stage.server_is_lost("s1")
-    assert stage.steps("s2", stage.engine(1, link_silent_ms=2_999)) == []
+    assert probed(stage, "s2", stage.engine(1, link_silent_ms=2_999)) == []
     (step,) = stage.steps("s2", deaf)
     assert isinstance(step, ProbePeer)
     assert (step.host, step.port, step.engine_port) == (host("s1"), 7801, 0)
     assert silence(probed(stage, "s2", deaf, answers=False)) == [(True, False)]
     assert silence(probed(stage, "s2", deaf, answers=True)) == [(True, True)]
     assert probed(stage, "s2", deaf, age=PROBE_LASTS + 1) == [], "what was found long ago may have changed"
+
+
+def test_a_machine_is_probed_early_only_while_its_link_has_just_become_silent() -> None:
+    stage = Stage().settled()
+    assert stage.steps("s2", stage.engine(1, link_silent_ms=1_999)) == []
+    assert kinds(stage.steps("s2", stage.engine(1, link_silent_ms=2_000))) == ["ProbePeer"]
+    assert stage.steps("s2", stage.engine(1, link_silent_ms=10_000)) == []
 
 
 def test_what_the_domain_has_is_not_reported_again() -> None:

@@ -82,6 +82,7 @@ class Certificates:
         or OSError: then it is called again later, and the domain waits.
         """
         self._followers.append(changed)
+        self._unused = True  # what was written before it came is new to it
 
     async def begin(self, domain: str) -> None:
         """Found the domain's authority if it has none, and have a leaf of it. Raises CertificateError, StoreError."""

@@ -76,8 +76,9 @@ def next_change(servers: Mapping[str, Server], members: Sequence[Member], now: i
         return change
     if len(voters) > wanted:
         return _surplus(voters, by_uid)
-    if len(voters) < wanted and spare:
-        return AddMember(spare.server_id, f"{_servers(len(servers))} want {wanted} voters, and there {_are(len(voters))}")
+    staying = [voter for voter in voters if _stays(by_uid.get(voter.server_uid), now)]
+    if len(staying) < wanted and spare:
+        return AddMember(spare.server_id, f"{_servers(len(servers))} want {wanted} voters, and there {_are(len(staying))}")
     return None
 
 
@@ -91,8 +92,15 @@ def _next_of_learner(learner: Member, server: Server | None, now: int) -> Member
     return PromoteMember(learner.member_id, server.server_id, "it has caught up")
 
 
+def _stays(server: Server | None, now: int) -> bool:
+    """Whether a voter is counted on: its server is in the domain, and not away for long."""
+    return server is not None and _away(server, now) < REPLACED_AFTER
+
+
 def _without_lost(voters: Sequence[Member], by_uid: Mapping[str, Server], spare: Server | None, now: int) -> MemberChange | None:
-    """The removal of a voter that does not come back. The last one is never removed: it alone has the state."""
+    """The removal of a voter that does not come back. The last one is never removed, as it alone has the state: another is added
+    first.
+    """
     if len(voters) < 2:
         return None
     for voter in voters:
@@ -107,7 +115,8 @@ def _without_lost(voters: Sequence[Member], by_uid: Mapping[str, Server], spare:
 
 def _surplus(voters: Sequence[Member], by_uid: Mapping[str, Server]) -> MemberChange:
     """One voter too many goes: one whose server is away, else that of the last server by id."""
-    last = max(voters, key=lambda voter: (not by_uid[voter.server_uid].alive, by_uid[voter.server_uid].server_id))
+    known = [voter for voter in voters if voter.server_uid in by_uid]
+    last = max(known, key=lambda voter: (not by_uid[voter.server_uid].alive, by_uid[voter.server_uid].server_id))
     server_id = by_uid[last.server_uid].server_id
     return RemoveMember(last.member_id, server_id, f"{_servers(len(by_uid))} want fewer voters than {len(voters)}")
 
@@ -130,6 +139,11 @@ def _servers(number: int) -> str:
 
 def _are(number: int) -> str:
     return "is 1" if number == 1 else f"are {number}"
+
+
+def holds_the_state_alone(servers: Mapping[str, Server], server: Server) -> bool:
+    """Whether a server has the only voter."""
+    return server.state_member == VOTER and sum(other.state_member == VOTER for other in servers.values()) == 1
 
 
 def roles(members: Sequence[Member]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.domain.phases import HandingOver, Open
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.client_port import linked, open_client_port
-from dkv.machine.conditions import SILENT
+from dkv.machine.conditions import QUIET, SILENT
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.observation import PlanInput, node_id, peer
@@ -17,6 +17,7 @@ from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, Re
 from dkv.machine.tail import plan as tail
 
 LINK_PATIENCE = 1_000  # ms a member of S may take to find its leader again by itself
+PROBED_EARLY = 10_000  # ms of silence up to which a machine is probed that may be about to lose its lease
 PROBE_LASTS = 2_000  # ms for which the result of a probe is believed
 STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose epoch is higher
 
@@ -149,20 +150,23 @@ def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     """Report the leader's silence, only while its server has lost its lease: then it decides whether the group is vacant.
 
     An engine that never attached has no link that could be silent; its manager probes the leader's engine, and a port that
-    accepts connections is not silence.
+    accepts connections is not silence. The machine of a link that has just become silent is probed before its lease ends: one
+    that is gone takes a second to give no answer.
     """
     state = inputs.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None or process.archive_id not in group.in_sync:
         return
     silent = engine.replication.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
-    if not silent and process.archive_id not in group.silent:
+    reports = silent or process.archive_id in group.silent
+    begins = process.state is ProcessState.MONITORED and QUIET <= engine.replication.link_silent_ms < PROBED_EARLY
+    if not (reports or begins):
         return
     server = state.servers[leader.server_id]
     engine_port = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
     yield ProbePeer(f"probe {process.start_id}", server.host, server.port, engine_port)
     probe = inputs.seen.probes.get((server.host, server.port, engine_port))
-    if probe is None or inputs.seen.conditions.now - probe.at > PROBE_LASTS:
+    if not reports or probe is None or inputs.seen.conditions.now - probe.at > PROBE_LASTS:
         return
     silent = silent and not probe.accepts
     if (silent, probe.answers) != (process.archive_id in group.silent, group.machine_answers):

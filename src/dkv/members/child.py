@@ -82,17 +82,23 @@ class MemberProcess:
         last = self._last()
         if last is None:
             return None
+        if last.boot_id != kernel.boot_id():
+            return None
         with suppress(ChildProcessError):
             os.waitpid(last.pid, os.WNOHANG)
-        return last if last.boot_id == kernel.boot_id() and kernel.is_alive(last.pid, last.started) else None
+        return last if kernel.is_alive(last.pid, last.started) else None
 
     def _last(self) -> Running | None:
         """The process that was started last, whether it lives or not."""
         try:
             with files.proven(self.spec.directory / RECORD) as file:
                 return Running(**json.loads(file.read()))
-        except (OSError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
+        except OSError as error:
+            raise Unavailable(
+                f"{self.spec.directory / RECORD} cannot be read ({error.strerror})", "Run this as its user."
+            ) from error
 
     @property
     def member_id(self) -> int:
@@ -102,8 +108,8 @@ class MemberProcess:
 
     @property
     def has_data(self) -> bool:
-        """Whether it was a member already."""
-        return (self.spec.directory / DATA / "member").is_dir()
+        """Whether it was a member already: one that ended before it wrote its log was none."""
+        return any(name.endswith(".wal") for name in files.names_in(self.spec.directory / DATA / "member" / "wal"))
 
     @property
     def is_out_of_date(self) -> bool:
@@ -130,13 +136,25 @@ class MemberProcess:
                 finally:
                     os.close(lock)
         except BlockingIOError:
+            if self._adopted():
+                return
             raise Unavailable(
                 f"another process has the directory {spec.directory} of this server's etcd member", "End it: fuser shows which."
             ) from None
         except OSError as error:
-            raise Unavailable(
-                f"the etcd member of this server cannot be started ({error.strerror})", "See its directory."
-            ) from error
+            detail = f"the etcd member of this server cannot be started ({error.strerror})"
+            raise Unavailable(detail, f"See {spec.directory}.") from error
+
+    def _adopted(self) -> bool:
+        """Whether a process that has this member's directory was found, and is its record by now: a manager that was killed may
+        have started it and not written that down.
+        """
+        data = f"--data-dir={self.spec.directory / DATA}"
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            if data in kernel.command_line(pid).split(" ") and kernel.owner(pid) == os.geteuid():
+                self._write(pid, 0)
+                return True
+        return False
 
     def _spawn(self, folder: int, lock: int, command: list[str], member_id: int) -> None:
         log = files.open_file(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, at=folder)
@@ -158,8 +176,16 @@ class MemberProcess:
             )
         finally:
             os.close(log)
+        try:
+            self._write(pid, member_id)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # nobody would find it again
+            raise
+
+    def _write(self, pid: int, member_id: int) -> None:
         running = Running(pid, kernel.started(pid), kernel.boot_id(), self._authorities(), member_id)
-        files.write_new(RECORD, json.dumps(asdict(running)), at=folder)
+        with files.directory(self.spec.directory) as folder:
+            files.write_new(RECORD, json.dumps(asdict(running)), at=folder)
 
     def command(self, peers: Mapping[str, str], token: str, *, new: bool) -> list[str]:
         """Its command line. Members show each other, and clients show them, certificates of the domain's authority."""
@@ -209,6 +235,22 @@ class MemberProcess:
         """Remove its data. Only while no process runs. What it knew is known by the members that removed it."""
         with suppress(FileNotFoundError), files.directory(self.spec.directory) as folder:
             files.remove_tree(DATA, at=folder)
+
+    def set_aside(self) -> None:
+        """Rename its directory. Only while no process runs. Raises Unavailable."""
+        try:
+            with files.directory(self.spec.directory.parent) as folder:
+                if files.there(DIRECTORY, at=folder):
+                    name = f"{DIRECTORY}-set-aside-{time.time_ns() // 1_000_000}"
+                    os.rename(DIRECTORY, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            raise Unavailable(f"{self.spec.directory} cannot be set aside ({error.strerror})", "Move it away.") from error
+
+    def cut_log(self) -> None:
+        """Begin its log anew once it is large; etcd appends to it."""
+        with suppress(OSError):
+            if self.spec.log.stat().st_size > LOG_ROOM:
+                os.truncate(self.spec.log, 0)
 
     def last_words(self) -> str:
         """The last line of its log, for a sentence; "" if there is none."""

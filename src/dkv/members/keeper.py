@@ -26,6 +26,7 @@ RESTART = "etcd member restart"  # the lease of the manager whose member is bein
 RESTART_TAKES = 10.0  # s
 ABSENT_LOOKS = 2  # looks in a row without a server's member, after which its data is of no use
 ASK_EVERY = 5.0  # s between two questions to the managers that are away whether the domain was recovered without this one
+REVIVALS_SAID = 5  # starts of a member that has ended, after which that is logged
 WARN_AFTER = 20.0  # s a change may be refused before that is logged
 
 
@@ -61,6 +62,8 @@ class MemberKeeper:
         self._changing = False
         self._asked_at = -ASK_EVERY
         self._wake = asyncio.Event()
+        self._revivals = 0
+        self._restarting = False
 
     async def run(self) -> None:
         """Look again and again until cancelled. What fails is tried at the next look. Raises Unusable where the domain went on
@@ -134,16 +137,21 @@ class MemberKeeper:
     def _follow(self, listed: Sequence[ListedMember]) -> None:
         """Call the members that vote and run; keep where they are for the next start."""
         clients = tuple(sorted(url for member in listed if not member.learner for url in member.clients[:1]))
-        if clients and clients != self._members.clients:
+        cluster = self._store.members.cluster
+        if clients and (clients, cluster) != (self._members.clients, self._members.cluster):
             self._store.members.follow(clients)
-            self._members = replace(self._members, clients=clients)
+            self._members = replace(self._members, clients=clients, cluster=cluster)
             self._members.write(self._data_dir)
 
     # This server's member ---------------------------------------------------------------------------------------------
 
     def _revive(self, process: MemberProcess) -> None:
         """Start it again if it has ended, before anything is asked: without it there may be no majority."""
+        process.cut_log()
         if process.has_data and process.running() is None:
+            self._revivals += 1
+            if self._revivals % REVIVALS_SAID == 0:
+                self._hooks.warn(f"the etcd member of this server ends again and again: {process.last_words()}")
             process.start({}, self._members.token, new=False)
 
     async def _keep_own(self, process: MemberProcess, listed: Sequence[ListedMember]) -> None:
@@ -153,13 +161,17 @@ class MemberKeeper:
             await self._end_removed(process)
             return
         self._absent = 0
-        if not own.name and process.member_id != own.member_id:
+        if own.name and not process.has_data and process.running() is None:
+            await self._store.members.remove(own.member_id)  # what it had is lost: it begins again as a learner
+        elif not own.name and (process.member_id != own.member_id or process.running() is None):
             await process.end()
             process.forget()  # what it has is of a membership that ended
             peers = {member.name: member.peer for member in listed if member.name}
             process.start(peers, self._members.token, new=False, member_id=own.member_id)
         elif process.is_out_of_date:
             await self._restart(process)
+        elif self._restarting:
+            await self._end_restart(process)
 
     async def _end_removed(self, process: MemberProcess) -> None:
         """The cluster removed it: end it and forget its data, so that it can be added again. A member that is cut off may have an
@@ -179,12 +191,23 @@ class MemberKeeper:
         if not await self._store.acquire(RESTART, uid, RESTART_TAKES):
             self._changing = True
             return
+        self._restarting = True
         await process.end()
         process.start({}, self._members.token, new=False)
         self._hooks.trusted()
-        await self._store.read()
-        with suppress(StoreError):
+        self._changing = True
+
+    async def _end_restart(self, process: MemberProcess) -> None:
+        """Let the next member be restarted once this one answers. Until then its lease is prolonged: one that does not come up
+        again must not be followed by the others.
+        """
+        uid = process.spec.server_uid
+        if await self._store.members.answers(process.spec.client):
             await self._store.release(RESTART, uid)
+            self._restarting = False
+        else:
+            await self._store.acquire(RESTART, uid, RESTART_TAKES)
+            self._changing = True
 
     # The cluster ------------------------------------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dkv.members.child import MemberProcess
-from dkv.members.place import Members, members_in, new_members
+from dkv.members.place import Members, forget_members, members_in, new_members
 from dkv.store.contract import Unavailable
 from dkv.store.etcd import EtcdStore
 from dkv.store.sqlite_file import SqliteFile
-from dkv.store.sqlite_state import STATE_FILE, StateWriter, moved_to, whole
+from dkv.store.sqlite_state import STATE_FILE, StateWriter, WholeState, moved_to, was_copied, whole
 
 STARTS_WITHIN = 20.0  # s a first member has to answer
 EVENTS = 20_000  # the newest events, which go along
@@ -28,29 +28,36 @@ async def move(file: Path, domain: str, process: MemberProcess, open_at: Open) -
     """Move the state in `file` to a new member of this server; where the move was begun, end it. Raises StoreError: then the
     state is still in the file, or the file says that it moved and the next attempt goes on.
     """
-    sealed = _sealed(file)
+    sealed, copied = await asyncio.to_thread(_sealed, file)
     members = members_in(sealed) if sealed else new_members(domain, process.spec.client)
-    if members.clients != (process.spec.client,):
-        return members  # another manager of this file moved it, to its own member
+    if copied or members.clients != (process.spec.client,):
+        return members
+    if not sealed:
+        await process.end()
+        process.set_aside()  # it is of another state: a domain in a file has no member
+        forget_members(process.spec.directory.parent)
     try:
         store = await first_member(process, members, open_at)
-    except Unavailable:
-        if not sealed:
+        try:
+            members = await _copy(file, members, store)
+        finally:
+            await store.close()
+    except BaseException:
+        if not (await asyncio.to_thread(_sealed, file))[0]:
             await process.end()
             process.forget()
         raise
-    try:
-        await _copy(file, members, store)
-    finally:
-        await store.close()
+    if members.clients != (process.spec.client,):  # another manager of the file was faster
+        await process.end()
+        process.forget()
     return members
 
 
-def _sealed(file: Path) -> str:
-    """The place that a state file says its state moved to; "" while it is there. Raises StoreError."""
+def _sealed(file: Path) -> tuple[str, bool]:
+    """Where a state file says that its state moved, "" while it is there, and whether it is whole there. Raises StoreError."""
     state = SqliteFile(file, STATE_FILE)
     try:
-        return state.read(lambda: moved_to(state))
+        return state.read(lambda: (moved_to(state), was_copied(state)))
     finally:
         state.close()
 
@@ -73,11 +80,27 @@ async def first_member(process: MemberProcess, members: Members, open_at: Open) 
         await asyncio.sleep(PAUSE)
 
 
-async def _copy(file: Path, members: Members, store: EtcdStore) -> None:
+async def _copy(file: Path, members: Members, store: EtcdStore) -> Members:
+    """Seal the file, and copy what it holds; where the state is then. Raises StoreError."""
+    place, moved = await asyncio.to_thread(_seal, file, members.text)
+    if place != members.text:
+        return members_in(place)
+    await store.take_over(moved.records, moved.revision, moved.sequence, moved.events, f"moved-{members.token}")
+    await asyncio.to_thread(_set_copied, file)
+    return members
+
+
+def _seal(file: Path, place: str) -> tuple[str, WholeState]:
     state = SqliteFile(file, STATE_FILE)
     try:
-        StateWriter(state).seal(members.text)
-        moved = whole(state, EVENTS)
+        return StateWriter(state).seal(place), whole(state, EVENTS)
     finally:
         state.close()
-    await store.take_over(moved.records, moved.revision, moved.sequence, moved.events, f"moved-{members.domain}")
+
+
+def _set_copied(file: Path) -> None:
+    state = SqliteFile(file, STATE_FILE)
+    try:
+        StateWriter(state).set_copied()
+    finally:
+        state.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +19,19 @@ PEERS_ABOVE = 100  # by how much the port between members is above the one for t
 @dataclass(frozen=True)
 class Members:
     """The cluster that a domain's state is on: the domain's uid, the cluster's random token, which keeps members of different
-    clusters apart, and the client URLs of its members as last seen.
+    clusters apart, the client URLs of its members as last seen, and the cluster's id, 0 before it was seen: a member of another
+    one at the same address is none.
     """
 
     domain: str
     token: str
     clients: tuple[str, ...]
+    cluster: int = 0
 
     @property
     def text(self) -> str:
         """As it is kept."""
-        return json.dumps({"domain": self.domain, "token": self.token, "clients": self.clients})
+        return json.dumps({"domain": self.domain, "token": self.token, "clients": self.clients, "cluster": self.cluster})
 
     def write(self, data_dir: Path) -> None:
         """Keep it. Raises OSError."""
@@ -44,7 +48,8 @@ def members_in(text: str) -> Members:
     """What `Members.text` wrote. Raises ValueError for another text."""
     try:
         kept = json.loads(text)
-        members = Members(str(kept["domain"]), str(kept["token"]), tuple(str(url) for url in kept["clients"]))
+        clients = tuple(str(url) for url in kept["clients"])
+        members = Members(str(kept["domain"]), str(kept["token"]), clients, int(kept.get("cluster", 0)))
     except (KeyError, TypeError) as error:
         raise ValueError("it names no members") from error
     if not (members.domain and members.token and members.clients):
@@ -62,6 +67,12 @@ def read_members(data_dir: Path) -> Members | None:
         return None
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} does not name the members of the domain state", "Put a good copy of it back.") from error
+
+
+def forget_members(data_dir: Path) -> None:
+    """Forget what a data directory knows of members of a state that is in a file again. Raises OSError."""
+    with files.directory(data_dir) as folder, suppress(FileNotFoundError):
+        os.unlink(MEMBERS, dir_fd=folder)
 
 
 def client_url(host: str, etcd_port: int) -> str:

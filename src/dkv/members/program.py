@@ -18,6 +18,9 @@ def program() -> str:
     return shutil.which(ETCD) or ""
 
 
+_fit: set[str] = set()  # programs whose version was found good
+
+
 def unfit() -> str:
     """Why this machine can run no member of the domain state, as a sentence with what helps; "" when it can."""
     path = program()
@@ -25,6 +28,8 @@ def unfit() -> str:
         return "there is no etcd on PATH: install it (Debian: apt install etcd-server), or put its program there"
     if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
         return "the package grpcio is missing: pip install 'dkv[etcd]'"
+    if path in _fit:
+        return ""
     try:
         output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=ASKED_WITHIN, check=False).stdout
         refuse_version(output.partition("etcd Version:")[2].partition("\n")[0].strip(), path)
@@ -32,4 +37,5 @@ def unfit() -> str:
         return f"{path} does not tell its version: {error}"
     except Unusable as error:
         return f"{error.detail}: {error.hint}"
+    _fit.add(path)
     return ""

@@ -36,9 +36,9 @@ class Host:
         return ["ip", "netns", "exec", self.name]
 
     def processes(self) -> list[int]:
-        """The pids of what runs there."""
+        """The pids of what runs there, but for this process itself."""
         listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=False)
-        return [int(pid) for pid in listed.stdout.split()]
+        return [int(pid) for pid in listed.stdout.split() if int(pid) != os.getpid()]
 
     def kill_all(self) -> int:
         """SIGKILL everything that runs there, as when its power goes; how many processes that were."""

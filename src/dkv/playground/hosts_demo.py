@@ -15,7 +15,7 @@ from dkv.playground.domain import STORE, leader_of
 from dkv.playground.hosts_domain import HostsDomain
 from dkv.playground.verify import AUTHORS, Proved, Writers, outage
 
-CUT_OFF = 8.0  # s a host is cut off from the others
+CUT_OFF = 12.0  # s a host is cut off from the others
 RETURNS_WITHIN = 120.0  # s a host that was lost has to be whole again
 
 

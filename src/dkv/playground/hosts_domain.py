@@ -13,7 +13,7 @@ from dkv.cli.output import Screen
 from dkv.cli.waiting import until
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
 from dkv.playground.addresses import Place, Record, Site
-from dkv.playground.domain import Domain
+from dkv.playground.domain import READY_WITHIN, Domain
 from dkv.playground.hosts import Host
 
 FIRST_ADDRESS = 11  # the last byte of 10.0.0.x
@@ -51,9 +51,9 @@ class HostsDomain(Domain):
             if place.server_id not in self._managers:
                 self._joining = self._join_token() if self._is_new(place) else ""
                 self._start(place)
-                self._await_ready(place)
-                if place is self._first:
+                if "DKV_TOKEN" not in os.environ:
                     self._log_in()
+                self._await_ready(place)
 
     def await_voters(self, count: int) -> list[str]:
         """The servers whose members vote, once there are so many. Raises CliError."""
@@ -86,11 +86,13 @@ class HostsDomain(Domain):
         return self.on_host(self._first, "create", "join-token", "--managers", self._first.host).strip()
 
     def _log_in(self) -> None:
-        """Have the clients of this process show a token, and know the domain's authority. Raises CliError."""
-        if "DKV_TOKEN" not in os.environ:
-            token = self.on_host(self._first, "create", "token", "--role", "admin", "--managers", self._first.host).strip()
-            os.environ["DKV_TOKEN"] = token
-            os.environ["DKV_CA_FILE"] = str(self._first.directory / "certificates" / "authorities.pem")
+        """Have the clients of this process show a token and believe the domain's authority, once the first manager serves.
+        Raises CliError.
+        """
+        bundle = self._first.directory / "certificates" / "authorities.pem"
+        until(bundle.exists, lambda exists: exists, READY_WITHIN, pause=0.05)
+        token = self.on_host(self._first, "create", "token", "--role", "admin", "--managers", self._first.host)
+        os.environ["DKV_TOKEN"], os.environ["DKV_CA_FILE"] = token.strip(), str(bundle)
 
     def on_host(self, place: Place, *words: str) -> str:
         """Run `dkv WORDS` on a host, as its administrator; what it printed. Raises CliError."""

@@ -25,6 +25,7 @@ PLAIN, CONFIRMED = "plain", "confirmed"
 SENT, ERROR = "sent", "error"
 PACE = 0.002  # s between two writes: this is a proof, not a benchmark
 AFTER_TROUBLE = 0.01  # s
+WITHIN = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}  # s that a node has to answer, and to accept
 _node: Callable[..., ClusterNode] = ClusterNode  # the library has no types
 _cluster: Callable[..., ValkeyCluster] = ValkeyCluster
 BATCH = 500  # keys read at once
@@ -44,10 +45,12 @@ class Target(NamedTuple):
 
 
 def connect(target: Target) -> ValkeyCluster:
-    """An unmodified cluster client with the library's defaults. Raises TROUBLE."""
+    """An unmodified cluster client. The library waits for ever for a host whose cable is out unless it is given a time; all else
+    is its default. Raises TROUBLE.
+    """
     nodes = [_node(at.host, at.port) for at in map(parse_endpoint, target.endpoints)]
     tls = {"ssl": True, "ssl_ca_certs": target.authorities} if target.authorities else {}
-    return _cluster(startup_nodes=nodes, decode_responses=True, **tls, **login_of())
+    return _cluster(startup_nodes=nodes, decode_responses=True, **WITHIN, **tls, **login_of())
 
 
 def read_values(target: Target, keys: Iterable[str]) -> dict[str, str | None]:

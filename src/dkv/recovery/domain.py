@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dkv import files
-from dkv.backend import OWN, keep_members, member_process, members_of, open_members, why_no_member
+from dkv.backend import OWN, has_domain, keep_members, member_process, members_of, open_members, start_member, why_no_member
 from dkv.config import Settings
 from dkv.data_dir import lock_data_dir, with_real_data_dir
 from dkv.domain import restore
@@ -20,7 +18,7 @@ from dkv.manager import ManagerError
 from dkv.members.child import DATA, DIRECTORY
 from dkv.members.known import KNOWN_STATE
 from dkv.members.move import first_member
-from dkv.members.place import new_members
+from dkv.members.place import Members, new_members
 from dkv.recovery.backup import RecoveryError, read_backup, revision_of
 from dkv.store import codec
 from dkv.store.contract import StoreError
@@ -47,6 +45,7 @@ class RecoveryPlan:
         """
         try:
             with lock_data_dir(self.settings):
+                _refuse_living(self.settings, self.server_uid)  # the others may have come back while somebody thought
                 asyncio.run(self._write())
         except (StoreError, ManagerError, OSError) as error:
             raise RecoveryError(f"The domain could not be recovered: {error}.", "Cure that and repeat this.") from error
@@ -54,9 +53,7 @@ class RecoveryPlan:
     async def _write(self) -> None:
         process = member_process(self.settings, self.server_uid)
         await process.end()
-        with files.directory(self.settings.data_dir) as folder:
-            if files.there(DIRECTORY, at=folder):
-                os.rename(DIRECTORY, f"{DIRECTORY}-set-aside-{time.time_ns() // 1_000_000}", src_dir_fd=folder, dst_dir_fd=folder)
+        process.set_aside()
         members = new_members(self.state.uid, process.spec.client)
         store = await first_member(process, members, lambda clients: open_members(self.settings, clients))
         try:
@@ -75,9 +72,10 @@ def plan_domain(settings: Settings, reason: str) -> RecoveryPlan:
     """The plan of recovering the domain on this server, whose manager has ended. Raises RecoveryError, ManagerError."""
     settings = replace(with_real_data_dir(settings), state=OWN)
     with lock_data_dir(settings) as data_dir:
-        _refuse_living(settings)
         path = data_dir.path / KNOWN_STATE
         old, revision = read_backup(path), revision_of(path)
+        _refuse_another_address(settings, old, data_dir.uid)
+        _refuse_living(settings, data_dir.uid)
         seen_at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(path.stat().st_mtime))
         findings = (
             f"the newest state that this server has seen: revision {revision} of domain {old.uid}, written at {seen_at}",
@@ -110,9 +108,26 @@ def _group_line(state: State, database: str, name: str) -> str:
     return f"store {database}, group {name}: term {group.term}, in sync {in_sync or 'nobody yet'}"
 
 
-def _refuse_living(settings: Settings) -> None:
-    """Raise RecoveryError where nothing has to be recovered, or nothing can be."""
-    members = members_of(settings)
+def _refuse_another_address(settings: Settings, old: State, uid: str) -> None:
+    """The member is made where the others and this server's certificate have it."""
+    server = next((server for server in old.servers.values() if server.uid == uid), None)
+    if server is not None and (settings.bind, settings.port) != (server.host, server.port):
+        raise RecoveryError(
+            f"The manager of this server was at {server.host}:{server.port}, not at {settings.bind}:{settings.port}.",
+            f"Give --bind {server.host} --port {server.port}, or the configuration file that it is started with.",
+        )
+
+
+def _refuse_living(settings: Settings, server_uid: str) -> None:
+    """Raise RecoveryError where nothing has to be recovered, or nothing can be. This server's own member may be what a majority
+    lacks, so it is started first.
+    """
+    try:
+        members = members_of(settings)
+        if members is not None:
+            start_member(settings, server_uid)
+    except StoreError as error:
+        raise RecoveryError(f"The members of the domain state cannot be asked: {error.detail}.", error.hint) from error
     if members is None:
         raise RecoveryError(
             f"The state of this domain is not on etcd members of its managers, as far as {settings.data_dir} shows.",
@@ -120,18 +135,22 @@ def _refuse_living(settings: Settings) -> None:
         )
     if why := why_no_member(settings):
         raise RecoveryError(f"This server can run no etcd member: {why}.", "Cure that and repeat this.")
-    if asyncio.run(_answers(settings, members.clients)):
+    if asyncio.run(_answers(settings, members)):
         raise RecoveryError(
             f"The domain state answers: {', '.join(members.clients)} have a majority.", "Start the manager: nothing is lost."
         )
 
 
-async def _answers(settings: Settings, clients: tuple[str, ...]) -> bool:
+async def _answers(settings: Settings, members: Members) -> bool:
+    """Whether a majority answers, and has the domain."""
     give_up = time.monotonic() + ANSWERS_WITHIN
     while True:
         try:
-            await (await open_members(settings, clients)).close()
-            return True
+            store = await open_members(settings, members.clients, members.cluster)
+            if await has_domain(store, members.domain):
+                await store.close()
+                return True
+            return False
         except StoreError:
             if time.monotonic() > give_up:
                 return False

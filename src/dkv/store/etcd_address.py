@@ -26,6 +26,8 @@ class EtcdAddress:
     key: Path | None = None
     user: str = ""
     password_file: Path | None = None
+    cluster: int | None = None  # the only cluster to be called, by its id; 0: whichever answers first; None: any
+    attempt: float = 1.0  # s one member has to answer before another is called
 
     @property
     def named(self) -> str:

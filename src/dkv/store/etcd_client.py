@@ -22,7 +22,7 @@ from dkv.store.contract import Unavailable, Unusable
 from dkv.store.etcd_address import EtcdAddress
 from dkv.store.etcd_messages import METHODS, message, messages
 
-ATTEMPT = 1.0  # s one member has to answer: a proposal sent on to a leader that died is lost, and nothing says so
+ATTEMPT = 1.0  # s in which a call that is not repeated is answered, and a client logged in
 PATIENCE = 3.0  # s a call takes at most: an election of a default etcd lasts up to 2 s
 PAUSE = (0.02, 0.08)  # s between two attempts, at random
 HEARTBEAT = 1.5  # s between two questions whether a watch lives
@@ -63,6 +63,10 @@ class WatchBroken(Exception):
     """A watch ended: its member is gone, silent or without a leader. As text, why."""
 
 
+class OtherCluster(Exception):
+    """A member of another cluster answered, which has the same address."""
+
+
 class Compacted(Exception):
     """What was asked for is older than etcd keeps."""
 
@@ -77,6 +81,7 @@ class EtcdClient:
         self._connections = self._connected()
         self._looked = time.monotonic()
         self._running = 0
+        self._failed_at: dict[str, float] = {}  # by endpoint, monotonic, s
         self._token = ""
         self._known = False  # its user was let in once
         self._closed = False
@@ -90,18 +95,28 @@ class EtcdClient:
         while True:
             at = self._at % len(self.address.endpoints)
             try:
-                return await self._attempt(name, request, at, min(ATTEMPT, give_up - time.monotonic()))
+                return await self._attempt(name, request, at, min(self.address.attempt, give_up - time.monotonic()))
             except RefusedCall as refused:
                 if refused.code() not in REPEATED:
                     raise self._said(refused) from None
                 reached = reached or NOT_CONNECTED not in str(refused.details())
-                trouble = refused
-            if at == self._at:
-                self._at = (at + 1) % len(self.address.endpoints)
+                why = no_answer(self.address, refused)
+            except OtherCluster:
+                why = other_cluster(self.address)
+            self._pass_over(at)
             pause = random.uniform(*PAUSE)
             if time.monotonic() + pause >= give_up:
-                raise Unavailable(*no_answer(self.address, trouble), written=None if reached else False)
+                raise Unavailable(*why, written=None if reached else False)
             await asyncio.sleep(pause)
+
+    def _pass_over(self, at: int) -> None:
+        """Call another member next: the one that has not failed for the longest time. A proposal that a member sends on to a
+        leader that died is lost, and nothing says so, so the member that was called may be as good as another.
+        """
+        self._failed_at[self.address.endpoints[at % len(self.address.endpoints)]] = time.monotonic()
+        if at == self._at % len(self.address.endpoints):
+            order = sorted(enumerate(self.address.endpoints), key=lambda each: self._failed_at.get(each[1], 0.0))
+            self._at = order[0][0]
 
     def follow(self, endpoints: tuple[str, ...]) -> None:
         """Call these members from now on. Calls that run end on the channels that they began on. Raises Unusable."""
@@ -116,6 +131,8 @@ class EtcdClient:
             return await self._attempt(name, request, endpoint, ATTEMPT)
         except RefusedCall as refused:
             raise self._said(refused) from None
+        except OtherCluster:
+            raise Unavailable(*other_cluster(self.address), written=False) from None
 
     async def _attempt(self, name: str, request: Any, at: int, within: float) -> Any:
         if self._closed:
@@ -126,13 +143,22 @@ class EtcdClient:
         try:
             token = await self._logged_in(channel, within)
             try:
-                return await _send(name, request, channel, within, token)
+                return self._of_our_cluster(await _send(name, request, channel, within, token))
             except RefusedCall as refused:
                 if not self._forgets(token, refused):
                     raise
-            return await _send(name, request, channel, within, await self._logged_in(channel, within))
+            return self._of_our_cluster(await _send(name, request, channel, within, await self._logged_in(channel, within)))
         finally:
             self._running -= 1
+
+    def _of_our_cluster(self, answer: Any) -> Any:
+        """The same answer. Raises OtherCluster for that of a cluster that is not the one of this client."""
+        cluster = int(answer.header.cluster_id)
+        if self.address.cluster == 0 and cluster:
+            self.address = replace(self.address, cluster=cluster)
+        if self.address.cluster not in (None, cluster):
+            raise OtherCluster
+        return answer
 
     async def _logged_in(self, channel: grpc.aio.Channel, within: float) -> str:
         """The token of our user, empty without one."""
@@ -210,6 +236,10 @@ class EtcdClient:
                     answer = await stream.read()
                 if answer is grpc.aio.EOF:
                     raise WatchBroken("the member ended the watch")
+                try:
+                    self._of_our_cluster(answer)
+                except OtherCluster:
+                    raise WatchBroken("a member of another cluster answered") from None
                 if answer.compact_revision:
                     raise Compacted
                 if answer.canceled:
@@ -305,6 +335,14 @@ def no_answer(address: EtcdAddress, refused: Any) -> tuple[str, str]:
     return (
         f"no majority of etcd at {address.named} answered ({details})",
         "Start its members again: a majority of them has to run and to reach each other. Engines serve on meanwhile.",
+    )
+
+
+def other_cluster(address: EtcdAddress) -> tuple[str, str]:
+    """That what answers is of another cluster, and a hint."""
+    return (
+        f"at {address.named} a member of another etcd cluster answered",
+        "The domain may have been recovered, or its members made anew: let this server join again.",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dkv.store.contract import StoreError
 from dkv.store.etcd_client import EtcdClient
 from dkv.store.etcd_messages import message
 
@@ -50,6 +51,22 @@ class EtcdMembers:
     async def remove(self, member_id: int) -> None:
         """Remove a member: it ends itself when it is told."""
         await self._client.call("remove_member", message("MemberRequest", ID=member_id))
+
+    @property
+    def cluster(self) -> int:
+        """The id of the cluster; 0 before anything was asked."""
+        return self._client.address.cluster or 0
+
+    async def answers(self, client: str) -> bool:
+        """Whether the member at a client URL answers."""
+        endpoint = client.partition("://")[2]
+        if endpoint not in self._client.address.endpoints:
+            return False
+        try:
+            await self._client.at_member("status", message("StatusRequest"), self._client.address.endpoints.index(endpoint))
+        except StoreError:
+            return False
+        return True
 
     def follow(self, clients: Sequence[str]) -> None:
         """Call the members at these client URLs from now on. Raises Unusable."""

@@ -55,17 +55,22 @@ class StateWriter:
         """A commit that changes nothing: the lock, the journal and its disk are used as by any other."""
         self._file.write(lambda: self._file.rows("UPDATE head SET revision = revision"), asked_at)
 
-    def seal(self, place: str) -> None:
-        """Have this state say that it moved, and to which place: nothing is committed here any more, and nothing read. It says
-        the same for ever: a second time changes nothing.
+    def seal(self, place: str) -> str:
+        """Have this state say that it moved, and to which place, which is the answer: nothing is committed here any more, and
+        nothing read. What was said first stays, and is the answer to whoever comes second.
         """
 
-        def work() -> None:
+        def work() -> str:
             if not moved_to(self._file):
-                self._file.rows(f"CREATE TABLE IF NOT EXISTS {MOVED} (place TEXT NOT NULL)")
-                self._file.rows(f"INSERT INTO {MOVED} VALUES (?)", (place,))
+                self._file.rows(f"CREATE TABLE IF NOT EXISTS {MOVED} (place TEXT NOT NULL, copied INTEGER NOT NULL)")
+                self._file.rows(f"INSERT INTO {MOVED} VALUES (?, 0)", (place,))
+            return moved_to(self._file)
 
-        self._file.write(work)
+        return self._file.write(work)
+
+    def set_copied(self) -> None:
+        """Have a sealed state say that all of it is where it went: it is never copied again."""
+        self._file.write(lambda: self._file.rows(f"UPDATE {MOVED} SET copied = 1"))
 
     def _commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         refuse_moved(self._file)
@@ -163,6 +168,11 @@ def moved_to(file: SqliteFile) -> str:
     if not file.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (MOVED,)):
         return ""
     return str(file.rows(f"SELECT place FROM {MOVED}")[0][0])
+
+
+def was_copied(file: SqliteFile) -> bool:
+    """Whether a sealed state is whole where it went. Only inside `read` or `write`."""
+    return bool(moved_to(file)) and bool(file.rows(f"SELECT copied FROM {MOVED}")[0][0])
 
 
 def refuse_moved(file: SqliteFile) -> None:

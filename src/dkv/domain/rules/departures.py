@@ -17,6 +17,7 @@ from dkv.domain.rules.archives import remove
 from dkv.domain.rules.authorities import settle_authority
 from dkv.domain.rules.leadership import living_followers
 from dkv.domain.rules.process_lifecycle import Ending, end
+from dkv.domain.state_members import holds_the_state_alone
 from dkv.hints import action
 
 UNPROVEN = Ending(
@@ -57,6 +58,12 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     name = server.server_id
     if draft.processes_on(name):
         return _in_use(draft, name, f"Server {name} still has processes.")
+    if holds_the_state_alone(draft.servers, server):
+        return no(
+            "last_voter",
+            f"Server {name} has the only voter of the domain state's etcd, which would be lost with it.",
+            "Wait until another server votes: one takes its place 5 minutes after it went away, if its member runs on.",
+        )
     mine = draft.archives_on(name)
     remaining = [a for a in mine if not a.removed]
     if remaining:
