@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.etcd_cluster import needs_etcd
+from tests.e2e.hosts import needs_hosts
 from tests.e2e.local_domain import DKV, MARK, marked, wait_for
 from tests.tls_program import tls_program_or_none
 
@@ -30,6 +32,17 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert not left, "a playground left processes behind"
+
+
+@pytest.mark.full
+@needs_hosts
+@needs_etcd
+def test_three_hosts_lose_one_and_one_is_cut_off_and_no_confirmed_write_is_lost(environment: dict[str, str]) -> None:
+    command = [str(DKV), "playground", "--hosts", "3", "--once"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SCENARIO, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "all of it held" in done.stderr and "server-1, server-2, server-3 vote" in done.stderr
+    assert re.search(r"confirmed +dkv.confirm +(\d+) +\1 +0$", done.stdout, re.M), done.stdout
 
 
 @pytest.fixture
