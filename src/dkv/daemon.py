@@ -716,6 +716,6 @@ def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None
     )
     process = member_process(settings, manager.server.uid) if manager.server.etcd_port else None
     keeper = MemberKeeper(manager.store, process, settings.data_dir.absolute(), members, hooks)
-    manager.certificates.follow(keeper.refuse_untrusted)
+    manager.certificates.follow(keeper.refuse_untrusted, from_now=False)
     known = keep_known_state(manager.store, settings.data_dir.absolute(), members.domain)
     return [asyncio.create_task(keeper.run(), name="members"), asyncio.create_task(known, name="known state")]

@@ -299,10 +299,23 @@ def untouched(domain: Watched) -> Iterator[None]:
     domain.wait_whole()
     domain.engine(STORE, domain.led()["leader"]).set("kept", "safe")
     wait_for("every copy has as many keys", lambda: len(_sizes(domain)) == 1)
+    wait_for("every engine's certificate was reported", lambda: _running(domain) <= _certified(domain))
     before = (_sizes(domain), domain.led(), domain.client.store(STORE)["revision"])
     yield
     assert (_sizes(domain), domain.led(), domain.client.store(STORE)["revision"]) == before
     assert domain.engine(STORE, domain.led()["leader"]).get("kept") == b"safe"
+
+
+def _running(domain: Watched) -> set[str]:
+    return {
+        f"process {instance['process']['startId']}" for instance in domain.client.store(STORE)["instances"] if instance["process"]
+    }
+
+
+def _certified(domain: Watched) -> set[str]:
+    """The processes whose managers have seen their certificates, which takes some seconds after a start."""
+    events = domain.client.newest_events(1_000)["events"]
+    return {str(event["subject"]) for event in events if event["kind"] == "process.certificate"}
 
 
 def _sizes(domain: Watched) -> set[int]:

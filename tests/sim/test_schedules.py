@@ -10,7 +10,7 @@ from dkv.domain.model import ProcessState
 from dkv.sim.engines.engine import SimEngine
 from tests.safety.safety_domain import SOON, A, B, C, SafetyDomain
 
-SOME_WORLDS = range(1, 40, 6)  # a planted fault does its harm in some of them only
+SOME_WORLDS = range(1, 40, 3)  # a planted fault does its harm in some of them only
 CHOICE = 30.0  # s in which a choice must have been made, if one can be
 
 

@@ -77,12 +77,13 @@ class Certificates:
         """Where leaf, key and bundle are. They are whole once `begin` is through."""
         return self._files
 
-    def follow(self, changed: Callable[[], None]) -> None:
+    def follow(self, changed: Callable[[], None], *, from_now: bool = True) -> None:
         """Have `changed` called whenever the files have another leaf or bundle, which listeners then load. It may raise Malformed
-        or OSError: then it is called again later, and the domain waits.
+        or OSError: then it is called again later, and the domain waits. Unless `from_now` it is called at the next look too,
+        for what was written before it came.
         """
         self._followers.append(changed)
-        self._unused = True  # what was written before it came is new to it
+        self._unused = self._unused or not from_now
 
     async def begin(self, domain: str) -> None:
         """Found the domain's authority if it has none, and have a leaf of it. Raises CertificateError, StoreError."""
