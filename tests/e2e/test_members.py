@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.members.child import DIRECTORY
+from dkv.members.child import DATA, DIRECTORY
 from dkv.members.place import MEMBERS
 from tests.contract.etcd_cluster import needs_etcd
 from tests.e2e.hosts import Host, hosts, needs_hosts
@@ -117,6 +118,37 @@ def test_a_machine_that_is_lost_stops_nothing_and_comes_back(world: World) -> No
     domain.do(world.first, "create", "join-token", "--managers", world.first.address)
     domain.restart(third)
     wait_for("all are here", lambda: all(server["alive"] for server in domain.servers(third)) and len(domain.voters(third)) == 3)
+
+
+@pytest.mark.full
+def test_members_that_are_all_killed_are_all_started_again(world: World) -> None:
+    domain, first = world.domain, world.first
+    before = {host.name: domain.member(host) for host in world.hosts}
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_for("all run again", lambda: all(domain.member(host) != before[host.name] for host in world.hosts))
+    made = ("create", "join-token", "--managers", first.address)
+    wait_for("changes go on", lambda: domain.dkv(first, *made).code == 0)
+
+
+@pytest.mark.full
+def test_a_change_of_the_authority_restarts_every_member_and_changes_go_on(world: World) -> None:
+    domain, first = world.domain, world.first
+    before = {host.name: domain.member(host) for host in world.hosts}
+    domain.do(first, "rotate", "ca", "--managers", first.address)
+    assert all(domain.member(host) != before[host.name] for host in world.hosts)
+    domain.do(world.second, "create", "join-token", "--managers", world.second.address)
+    assert domain.voters(first) == ["s1", "s2", "s3"]
+
+
+@pytest.mark.full
+def test_a_member_that_lost_its_data_begins_again_and_votes(world: World) -> None:
+    domain, third = world.domain, world.third
+    pid = domain.member(third)
+    os.kill(pid, signal.SIGKILL)
+    data = domain.data_dir(third) / DIRECTORY / DATA
+    shutil.rmtree(data)
+    wait_for("it votes", lambda: data.exists() and domain.member(third) != pid and len(domain.voters(third)) == 3, LONG)
 
 
 def test_the_last_machine_recovers_the_domain_and_the_lost_ones_join_it_again(world: World) -> None:
