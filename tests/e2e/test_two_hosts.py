@@ -324,9 +324,11 @@ class Sealed:
         return next(run.record.node_id for run in self.runs if run.record.client_port == port)
 
     def picture(self) -> tuple[object, ...]:
-        """Keys, leader, term and revision."""
-        store = self.network.store("Sealed")
-        return [self._admin(run).dbsize() for run in self.runs], store["groups"], store["revision"]
+        """Keys, leader, term, and the events of the store but those of certificates, reported some seconds after a start."""
+        words = ("--db-name", "Sealed", "--limit", "1000", "-o", "json", "--managers", self.network.first.address)
+        events = json.loads(self.network.domain.do(self.network.desk, "show", "events", *words))
+        told = [event["sequence"] for event in events if event["kind"] != "process.certificate"]
+        return [self._admin(run).dbsize() for run in self.runs], self.network.store("Sealed")["groups"], told
 
     def authority(self) -> dict[str, str]:
         """As the state has it, its key sealed; and the uids of domain and database."""
