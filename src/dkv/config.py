@@ -68,6 +68,18 @@ class Settings:
         "at that port + 100; 0: it runs none; else the port of the REST API + 100",
         range=(0, 65_435),
     )
+    voters: int | None = _setting(
+        None,
+        "how many servers have a voting etcd member of the domain state at most, where the managers run it; else one for one or "
+        "two servers, three from three on, five from five; as the manager that leads has it",
+        choices=("1", "3", "5"),
+    )
+    voter_replacement_after_ms: int = _setting(
+        300_000,
+        "how long a server with a voting member is away before another server's member takes its place; as the manager that "
+        "leads has it",
+        range=(1_000, 86_400_000),
+    )
     etcd_prefix: str = _setting("/dkv/", "what every key of the domain in etcd begins with, when the state is on etcd")
     etcd_authorities_file: Path | None = _setting(
         None, "the certificates (PEM) by which etcd's members are judged; else those that this system trusts"
@@ -211,6 +223,8 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
         return parse_size(value)
     if "range" in rules:
         return _number(name, value, rules["range"])
+    if name == "voters":
+        return _voters(value)
     if not isinstance(value, str | Path) or not str(value) or not str(value).isprintable():
         raise ConfigError(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
     if "choices" in rules and value not in rules["choices"]:
@@ -224,6 +238,14 @@ def _number(name: str, value: object, limits: tuple[int, int]) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or not low <= int(text) <= high:
         raise ConfigError(f"{name} cannot be {value!r}.", f"It is a whole number from {low} to {high}.")
     return int(text)
+
+
+def _voters(value: object) -> int:
+    if isinstance(value, bool) or str(value) not in ("1", "3", "5"):
+        raise ConfigError(
+            f"voters cannot be {value!r}.", "It is 1, 3 or 5: an even number survives no more losses than one less."
+        )
+    return int(str(value))
 
 
 def _labels(value: object) -> dict[str, str]:

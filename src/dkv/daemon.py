@@ -65,10 +65,11 @@ from dkv.control.certificates import CertificatePlaces
 from dkv.control.refused_requests import report_refused
 from dkv.control.submit import view_of
 from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
-from dkv.domain.admission import state_cannot_move, state_moves
+from dkv.domain.admission import StateHome, judge_state_home
 from dkv.domain.decision import Refused
 from dkv.domain.identities import registered_certificates
 from dkv.domain.model import DatabaseOptions, Process, State
+from dkv.domain.state_members import MemberRules
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineError
@@ -76,7 +77,7 @@ from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.engine.tls import speaks_tls
 from dkv.errors import HintedError
-from dkv.joining import Joining, Membership, join, membership_of
+from dkv.joining import MOVING, Joining, Membership, join, membership_of
 from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import LOCAL, Secured, Server, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
@@ -90,7 +91,6 @@ from dkv.store.contract import Moved, StoreError
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
-MOVE_AGAIN_AFTER = 60.0  # s after a move of the state that failed: each attempt ends what serves
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
@@ -500,15 +500,21 @@ def state_for(settings: Settings, move: StateMove, host: str, why_not: str) -> S
     if settings.state == OWN:
         members = members_of(settings)
         return StatePlace(OWN, members.text if members else "")
-    if not settings.state.startswith("sqlite:") or is_same_machine(host, settings.bind):
+    home = StateHome(
+        shared=not settings.state.startswith("sqlite:"),
+        on_this_machine=is_same_machine(host, settings.bind),
+        joiner=f"the server at {host}",
+        joiner_cannot=why_not,
+        this_cannot=why_no_member(settings),
+        trouble=move.trouble,
+        failed_ago=(boottime() - move.failed_at) * 1000,
+    )
+    refused = judge_state_home(home)
+    if refused is None:
         return StatePlace(state_location(settings.state))
-    for which, why in ((f"the server at {host}", why_not), ("this manager", why_no_member(settings))):
-        if why:
-            return state_cannot_move(which, why)
-    if move.trouble and boottime() - move.failed_at < MOVE_AGAIN_AFTER:
-        return state_cannot_move("this manager", move.trouble)
-    move.want()
-    return state_moves()
+    if refused.code == MOVING:
+        move.want()
+    return refused
 
 
 def state_location(state: str) -> str:
@@ -713,6 +719,7 @@ def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None
         warn=log.warning,
         trusted=manager.certificates.notice,
         identity=partial(others.identity, seconds=PROBE_WITHIN),
+        rules=MemberRules(settings.voters or 0, settings.voter_replacement_after_ms),
     )
     process = member_process(settings, manager.server.uid) if manager.server.etcd_port else None
     keeper = MemberKeeper(manager.store, process, settings.data_dir.absolute(), members, hooks)

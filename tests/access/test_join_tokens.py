@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dkv.access import certificates, join_tokens
@@ -9,7 +11,7 @@ from dkv.access.certificates import Owner
 from dkv.access.join_tokens import JoinToken
 from dkv.domain.access import Joined
 from dkv.domain.access import JoinToken as KeptJoinToken
-from dkv.domain.admission import judge_join, unfit_uses
+from dkv.domain.admission import MOVE_AGAIN_AFTER, StateHome, judge_join, judge_state_home, unfit_uses
 from dkv.domain.decision import Refused
 
 NOW = 1_800_000_000_000
@@ -98,3 +100,27 @@ def test_uses_have_bounds() -> None:
     for uses in (0, -1, 1_001):
         refused = unfit_uses(uses)
         assert refused and refused.code == "bad_value" and str(uses) in refused.message
+
+
+# Where a new server finds the state -----------------------------------------------------------------------------------
+
+FILE = StateHome(shared=False, on_this_machine=False, joiner="the server at 10.0.0.12")
+
+
+@pytest.mark.parametrize(
+    ("home", "code", "words"),
+    [
+        (replace(FILE, shared=True, joiner_cannot="no etcd"), "", ""),
+        (replace(FILE, on_this_machine=True, joiner_cannot="no etcd"), "", ""),
+        (FILE, "state_moving", "the join token was not used"),
+        (replace(FILE, joiner_cannot="no etcd"), "state_cannot_move", "because the server at 10.0.0.12 cannot run it: no etcd"),
+        (replace(FILE, this_cannot="no etcd"), "state_cannot_move", "because this manager cannot run it: no etcd"),
+        (replace(FILE, joiner_cannot="a", this_cannot="b"), "state_cannot_move", "cannot run it: a"),
+        (replace(FILE, trouble="disk full", failed_ago=1.0), "state_cannot_move", "cannot run it: disk full"),
+        (replace(FILE, trouble="disk full", failed_ago=MOVE_AGAIN_AFTER), "state_moving", "the join token was not used"),
+    ],
+)
+def test_where_a_new_server_finds_the_state(home: StateHome, code: str, words: str) -> None:
+    refused = judge_state_home(home)
+    assert (refused.code if refused else "") == code
+    assert words in (f"{refused.message} {refused.hint}" if refused else "")

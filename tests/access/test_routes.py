@@ -548,7 +548,7 @@ async def test_a_manager_says_to_strangers_only_which_domain_it_is_of(at: Guarde
         "product": "dkv",
         "domainUid": (await at.world.state()).uid,
         "authority": fingerprint_of(certificate),
-        "recoveries": 0,
+        "recoveries": [],
     }
     for headers in ({}, {"Authorization": "Bearer dkvt_0_0"}, basic("ada", "wrong"), await at.token("metrics")):
         answer = await at.ask("GET", identity, **headers)
@@ -557,7 +557,7 @@ async def test_a_manager_says_to_strangers_only_which_domain_it_is_of(at: Guarde
         whole = (await at.ask("GET", identity, peer, **headers)).json()
         assert whole.items() >= authority.items() and (whole["serverId"], whole["accessControl"]) == ("s1", "on")
     at.world.away = True
-    away = {"product": "dkv", "domainUid": None, "authority": None, "recoveries": 0}
+    away = {"product": "dkv", "domainUid": None, "authority": None, "recoveries": []}
     assert (await at.ask("GET", identity, **basic("ada", "ada-pw"))).json() == away
     assert (await at.ask("GET", identity, Peer(uid=65534))).json() == away
     assert (await at.ask("GET", identity, Peer(uid=0))).json()["serverId"] == "s1"

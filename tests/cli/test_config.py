@@ -41,6 +41,8 @@ def test_what_is_written_later_wins(tmp_path: Path) -> None:
         ('log_level = "loud"', "log_level cannot be 'loud'", "debug, info"),
         ('max_memory = "much"', "not an amount of memory", "512MB"),
         ("labels = 3", "labels cannot be 3", "zone"),
+        ("voters = 2", "voters cannot be 2", "1, 3 or 5"),
+        ("voters = true", "voters cannot be True", "1, 3 or 5"),
         ("port 3", "is not TOML", "port = 7801"),
     ],
 )
@@ -70,6 +72,11 @@ def test_never_is_a_number_too(tmp_path: Path) -> None:
     assert load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-1")).tail_above_bytes == -1
     with pytest.raises(ConfigError, match="tail_above_bytes cannot be '-2'"):
         load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-2"))
+
+
+def test_the_number_of_voters_is_a_number(tmp_path: Path) -> None:
+    assert load_settings(environ=env(tmp_path)).voters is None
+    assert load_settings(environ=env(tmp_path, DKV_VOTERS="3")).voters == 3
 
 
 def test_sizes() -> None:

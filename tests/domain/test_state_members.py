@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dkv.domain.model import Server
 from dkv.domain.state_members import (
+    ADDED_AGAIN_AFTER,
+    LEARNER,
     LEARNER_GIVEN_UP_AFTER,
+    LEARNER_STARTS_WITHIN,
+    LEARNER_VOTES_WITHIN,
     REPLACED_AFTER,
     AddMember,
+    Lineage,
     Member,
     MemberChange,
+    MemberRules,
+    OwnProcess,
+    OwnStep,
     PromoteMember,
     RemoveMember,
+    lineage,
     next_change,
+    own_step,
     voters_for,
 )
 
@@ -103,3 +115,92 @@ def test_the_next_member_is_on_a_host_without_one_and_never_where_none_can_run()
     added = change(beside, voter("s1"))
     assert isinstance(added, AddMember) and added.server_id == "s3"
     assert change([server("s1"), server("s2", etcd_port=0), server("s3", etcd_port=0)], voter("s1")) is None
+
+
+def test_a_learner_that_does_not_start_is_given_up_and_another_server_has_its_turn() -> None:
+    servers = [server("s1"), server("s2"), server("s3")]
+    waiting = replace(servers[1], state_member=LEARNER, state_member_at=NOW - LEARNER_STARTS_WITHIN)
+    early = replace(waiting, state_member_at=waiting.state_member_at + 1)
+    assert change([servers[0], early, servers[2]], voter("s1"), learner("s2", started=False)) is None
+    removed = change([servers[0], waiting, servers[2]], voter("s1"), learner("s2", started=False))
+    assert removed == RemoveMember(2, "s2", "it did not start within 60 s: see its server's etcd.log")
+    failed = replace(servers[1], member_failed_at=NOW)
+    added = change([servers[0], failed, servers[2]], voter("s1"))
+    assert isinstance(added, AddMember) and added.server_id == "s3"
+    assert change([servers[0], failed, servers[2]], voter("s1"), voter("s3")) is None
+    again = replace(failed, member_failed_at=NOW - ADDED_AGAIN_AFTER)
+    added = change([servers[0], again, servers[2]], voter("s1"))
+    assert isinstance(added, AddMember) and added.server_id == "s3", "what failed comes last"
+    added = change([servers[0], again, servers[2]], voter("s1"), voter("s3"))
+    assert isinstance(added, AddMember) and added.server_id == "s2"
+
+
+def test_a_learner_that_does_not_catch_up_is_given_up() -> None:
+    late = replace(server("s2"), state_member=LEARNER, state_member_at=NOW - LEARNER_VOTES_WITHIN)
+    removed = change([server("s1"), late, server("s3")], voter("s1"), learner("s2", started=True))
+    assert isinstance(removed, RemoveMember) and "did not catch up within 300 s" in removed.because
+    early = replace(late, state_member_at=late.state_member_at + 1)
+    assert isinstance(change([server("s1"), early, server("s3")], voter("s1"), learner("s2", started=True)), PromoteMember)
+
+
+def test_an_operator_sets_how_many_vote_and_when_one_is_replaced() -> None:
+    assert [voters_for(servers, 3) for servers in (1, 3, 5, 9)] == [1, 3, 3, 3]
+    assert voters_for(9, 1) == 1
+    servers = {name: server(name) for name in ("s1", "s2", "s3", "s4")}
+    servers["s3"] = server("s3", away=2_000)
+    voters = [voter("s1"), voter("s2"), voter("s3")]
+    assert next_change(servers, voters, NOW) is None
+    removed = next_change(servers, voters, NOW, MemberRules(replaced_after=2_000))
+    assert isinstance(removed, RemoveMember) and removed.because == "its server is away for 2 s, and s4 can take its place"
+    surplus = next_change(servers, voters, NOW, MemberRules(voters=1))
+    assert isinstance(surplus, RemoveMember) and surplus.server_id == "s3"
+
+
+NONE = OwnProcess(has_data=False, runs=False, begun_for=0)
+VOTES = OwnProcess(has_data=True, runs=True, begun_for=7)
+LISTED, NEW = Member(7, "u", learner=False, started=True), Member(9, "u", learner=True, started=False)
+
+
+@pytest.mark.parametrize(
+    ("listed", "process", "step"),
+    [
+        (None, NONE, OwnStep.REST),
+        (None, VOTES, OwnStep.END_REMOVED),
+        (None, replace(VOTES, runs=False), OwnStep.END_REMOVED),
+        (None, replace(VOTES, has_data=False), OwnStep.END_REMOVED),
+        (None, replace(VOTES, is_out_of_date=True, restarting=True), OwnStep.END_REMOVED),
+        (LISTED, NONE, OwnStep.LEAVE),
+        (LISTED, VOTES, OwnStep.REST),
+        (LISTED, replace(VOTES, begun_for=0), OwnStep.REST),  # the first of a cluster, or one that was adopted
+        (LISTED, replace(VOTES, runs=False), OwnStep.REST),  # it is started before anything is judged
+        (LISTED, replace(VOTES, has_data=False), OwnStep.REST),  # it runs on without its files until it ends
+        (LISTED, replace(VOTES, is_out_of_date=True), OwnStep.RESTART),
+        (LISTED, replace(VOTES, is_out_of_date=True, restarting=True), OwnStep.RESTART),
+        (LISTED, replace(VOTES, restarting=True), OwnStep.END_RESTART),
+        (NEW, NONE, OwnStep.BEGIN),
+        (NEW, VOTES, OwnStep.BEGIN),  # its data is of a membership that ended
+        (NEW, replace(VOTES, begun_for=9), OwnStep.REST),  # it is being started
+        (NEW, replace(VOTES, begun_for=9, runs=False), OwnStep.BEGIN),
+        (NEW, replace(VOTES, begun_for=9, is_out_of_date=True), OwnStep.RESTART),
+    ],
+)
+def test_what_a_manager_does_with_its_own_member(listed: Member | None, process: OwnProcess, step: OwnStep) -> None:
+    assert own_step(listed, process) is step
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "kinship"),
+    [
+        ([], [], Lineage.SAME),
+        (["a"], ["a"], Lineage.SAME),
+        ([], ["a"], Lineage.FORMER),
+        (["a"], ["a", "b"], Lineage.FORMER),
+        (["a"], [], Lineage.LATER),
+        (["a", "b"], ["a"], Lineage.LATER),
+        (["a"], ["b"], Lineage.OTHER),  # two recoveries on two servers that did not reach each other
+        (["a"], ["b", "c"], Lineage.OTHER),  # although there were more of them
+        (["a", "c"], ["a", "b"], Lineage.OTHER),
+    ],
+)
+def test_which_of_two_states_of_a_domain_was_given_up(own: list[str], other: list[str], kinship: Lineage) -> None:
+    assert lineage(own, other) is kinship

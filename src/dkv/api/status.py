@@ -55,12 +55,12 @@ async def identity(request: Request, manager: Manager) -> schemas.Identity:
     """Who this manager is. `domainUid` is null while it waits for the domain, `authority` while it has none. Who may not read the
     domain gets no more than that.
     """
-    short: schemas.Identity = {"product": "dkv", "domainUid": None, "authority": None, "recoveries": 0}
+    short: schemas.Identity = {"product": "dkv", "domainUid": None, "authority": None, "recoveries": []}
     with suppress(StoreError):
         state = (await manager.submitter.view()).state
         authority = state.authorities.get(MANAGERS)
         shown = fingerprint_of(authority.current) if authority else None
-        short |= {"domainUid": state.uid, "authority": shown, "recoveries": state.recoveries}
+        short |= {"domainUid": state.uid, "authority": shown, "recoveries": list(state.recovery_ids)}
     api = request.app.state.api
     if api.control and not request.scope[READER]:
         return short

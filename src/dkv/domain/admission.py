@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from dkv.domain.access import Joined, JoinToken, Role
 from dkv.domain.command import Command
@@ -157,6 +158,38 @@ def may_order(command: Command, right: Right, roles: Mapping[str, Role]) -> Refu
 def _orders(granted: Iterable[str], right: Right, roles: Mapping[str, Role]) -> bool:
     held = containing(roles, granted)
     return right in built_in_rights(held) or bool(held & roles.keys())
+
+
+MOVE_AGAIN_AFTER = 60_000  # ms after a move of the state that failed: each attempt ends what serves
+
+
+@dataclass(frozen=True)
+class StateHome:
+    """Where a manager has the domain state, as far as a joining server is concerned: whether every machine reaches it there,
+    whether the joiner is on this machine, why each of the two could run no etcd member, "" where it could, and how the last
+    attempt to move the state failed: "" or a sentence, and how many ms ago.
+    """
+
+    shared: bool
+    on_this_machine: bool
+    joiner: str  # how people call the server that joins
+    joiner_cannot: str = ""
+    this_cannot: str = ""
+    trouble: str = ""
+    failed_ago: float = 0.0
+
+
+def judge_state_home(home: StateHome) -> Refused | None:
+    """Why a server cannot join yet: `state_moving` where the state is to be moved now. None where it is reached as it is."""
+    if home.shared or home.on_this_machine:
+        return None
+    if home.joiner_cannot:
+        return state_cannot_move(home.joiner, home.joiner_cannot)
+    if home.this_cannot:
+        return state_cannot_move("this manager", home.this_cannot)
+    if home.trouble and home.failed_ago < MOVE_AGAIN_AFTER:
+        return state_cannot_move("this manager", home.trouble)
+    return state_moves()
 
 
 def state_moves() -> Refused:

@@ -117,6 +117,7 @@ class Draft(event_causality.DecisionEvents):
             join_tokens=self.join_tokens,
             events=self.before.events + len(self.events),
             recoveries=self.before.recoveries,
+            recovery_ids=self.before.recovery_ids,
         )
         return drafted.made_from(self.before, self.touched)
 

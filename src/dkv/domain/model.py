@@ -49,6 +49,8 @@ class Server:
     engine_tls: bool = False  # whether that program has TLS
     etcd_port: int = 0  # client port of the etcd member that it may run for the domain state; 0: it can run none
     state_member: str = ""  # its member as the cluster lists it: voter, learner, or "" for none
+    state_member_at: int = 0  # since when, wall clock
+    member_failed_at: int = 0  # when its member was removed before it voted, although it was alive, wall clock; 0: none was since
 
 
 @dataclass(frozen=True)
@@ -612,6 +614,7 @@ class State(Reader):
     join_tokens: Mapping[str, JoinToken] = field(default_factory=dict)  # by id
     events: int = 0  # how many there were so far; the next one has the next number
     recoveries: int = 0  # how often it was begun anew without a majority of its state's voters: recovery/domain.py
+    recovery_ids: tuple[str, ...] = ()  # random, of each of these, oldest first; an older dkv kept none
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None
 

@@ -30,6 +30,14 @@ def restored(old: State) -> State:
     )
 
 
+def recovered(state: State, recovery_id: str) -> State:
+    """The state of a domain that is begun anew, with the event that says so counted. The id, random, tells this recovery from
+    another one of the same domain.
+    """
+    ids = (*state.recovery_ids, recovery_id)
+    return replace(state, events=state.events + 1, recoveries=state.recoveries + 1, recovery_ids=ids)
+
+
 def unknown(old: State) -> tuple[str, ...]:
     """What a backup cannot know, in the order of how much it matters."""
     clauses = [

@@ -13,7 +13,20 @@ from typing import Any
 
 from dkv.domain.facts import StateMemberSeen
 from dkv.domain.model import Server, State
-from dkv.domain.state_members import AddMember, Member, MemberChange, PromoteMember, next_change, roles
+from dkv.domain.state_members import (
+    AddMember,
+    Lineage,
+    Member,
+    MemberChange,
+    MemberRules,
+    OwnProcess,
+    OwnStep,
+    PromoteMember,
+    lineage,
+    next_change,
+    own_step,
+    roles,
+)
 from dkv.members.child import MemberProcess
 from dkv.members.place import Members, peer_url
 from dkv.store.contract import StoreError, Unusable
@@ -43,6 +56,7 @@ class KeeperHooks:
     warn: Callable[[str], None]
     trusted: Callable[[], None]  # this server's member trusts the authorities that the files have
     identity: Callable[[Server], Awaitable[Mapping[str, Any]]]  # what another manager says of itself; raises OSError
+    rules: MemberRules = MemberRules()
 
 
 class MemberKeeper:
@@ -64,6 +78,7 @@ class MemberKeeper:
         self._wake = asyncio.Event()
         self._revivals = 0
         self._restarting = False
+        self._other_lineages: set[str] = set()  # servers of the domain as another recovery made it, which was said
 
     async def run(self) -> None:
         """Look again and again until cancelled. What fails is tried at the next look. Raises Unusable where the domain went on
@@ -91,20 +106,31 @@ class MemberKeeper:
             raise OSError("the etcd member of this server does not trust the new authorities yet")
 
     async def _refuse_former(self, state: State) -> None:
-        """A majority that was given up, and is back, must not go on beside the domain that was recovered without it. Whoever
-        recovered it renews no lease here, so only servers that are away can have.
+        """A majority that was given up, and is back, must not go on beside the domain that was recovered without it. The servers
+        of that domain renew no lease here, so only servers that are away can be of it.
         """
         if self._hooks.monotonic() - self._asked_at < ASK_EVERY:
             return
         self._asked_at = self._hooks.monotonic()
         others = [server for server in state.servers.values() if not server.alive]
         for server, answer in zip(others, await asyncio.gather(*map(self._identity, others)), strict=True):
-            number = answer.get("recoveries")
-            if answer.get("domainUid") == state.uid and isinstance(number, int) and number > state.recoveries:
-                raise Unusable(
-                    f"this domain was recovered on server {server.server_id}, and what this server knows is from before that",
-                    f"End the engines here, and let this server join again: dkv manager run --peer {server.host}:{server.port}",
-                )
+            recoveries = answer.get("recoveries")
+            if answer.get("domainUid") == state.uid and isinstance(recoveries, list):
+                self._compare(server, lineage(state.recovery_ids, recoveries))
+
+    def _compare(self, server: Server, kinship: Lineage) -> None:
+        """Raise Unusable where this server's state was given up; warn, once, where nothing says which of two goes on."""
+        if kinship is Lineage.FORMER:
+            raise Unusable(
+                f"this domain was recovered on server {server.server_id}, and what this server knows is from before that",
+                f"End the engines here, and let this server join again: dkv manager run --peer {server.host}:{server.port}",
+            )
+        if kinship is Lineage.OTHER and server.server_id not in self._other_lineages:
+            self._other_lineages.add(server.server_id)
+            self._hooks.warn(
+                f"this domain was recovered twice, here and on server {server.server_id} at {server.host}:{server.port}: both go "
+                "on, with data of their own. Keep one: end the engines and managers of the other, and let its servers join again"
+            )
 
     async def _identity(self, server: Server) -> Mapping[str, Any]:
         try:
@@ -157,29 +183,35 @@ class MemberKeeper:
     async def _keep_own(self, process: MemberProcess, listed: Sequence[ListedMember]) -> None:
         own = next((member for member in listed if process.spec.server_uid == member.name), None)
         own = own or next((member for member in listed if not member.name and member.peer == process.spec.peer), None)
-        if own is None:
+        step = own_step(None if own is None else _as_member(own, process.spec.server_uid), self._seen(process))
+        self._absent = self._absent + 1 if step is OwnStep.END_REMOVED else 0
+        if step is OwnStep.END_REMOVED:
             await self._end_removed(process)
-            return
-        self._absent = 0
-        if own.name and not process.has_data and process.running() is None:
-            await self._store.members.remove(own.member_id)  # what it had is lost: it begins again as a learner
-        elif not own.name and (process.member_id != own.member_id or process.running() is None):
+        elif step is OwnStep.LEAVE and own is not None:
+            await self._store.members.remove(own.member_id)
+        elif step is OwnStep.BEGIN and own is not None:
             await process.end()
-            process.forget()  # what it has is of a membership that ended
+            process.forget()
             peers = {member.name: member.peer for member in listed if member.name}
             process.start(peers, self._members.token, new=False, member_id=own.member_id)
-        elif process.is_out_of_date:
+        elif step is OwnStep.RESTART:
             await self._restart(process)
-        elif self._restarting:
+        elif step is OwnStep.END_RESTART:
             await self._end_restart(process)
+
+    def _seen(self, process: MemberProcess) -> OwnProcess:
+        return OwnProcess(
+            has_data=process.has_data,
+            runs=process.running() is not None,
+            begun_for=process.member_id,
+            is_out_of_date=process.is_out_of_date,
+            restarting=self._restarting,
+        )
 
     async def _end_removed(self, process: MemberProcess) -> None:
         """The cluster removed it: end it and forget its data, so that it can be added again. A member that is cut off may have an
         old list, so a majority has to answer too.
         """
-        if not process.has_data and process.running() is None:
-            return
-        self._absent += 1
         if self._absent >= ABSENT_LOOKS:
             await self._store.read()
             await process.end()
@@ -214,9 +246,9 @@ class MemberKeeper:
     async def _order(self, state: State, listed: Sequence[ListedMember]) -> None:
         """Have the state show the members, and ask the cluster for the next change. It refuses what it is not ready for."""
         uids = {peer_url(server.host, server.etcd_port): server.uid for server in state.servers.values() if server.etcd_port}
-        members = [Member(m.member_id, m.name or uids.get(m.peer, ""), m.learner, bool(m.name)) for m in listed]
+        members = [_as_member(member, uids.get(member.peer, "")) for member in listed]
         await self._report(state, members)
-        change = next_change(state.servers, members, self._hooks.wall())
+        change = next_change(state.servers, members, self._hooks.wall(), self._hooks.rules)
         if change is None:
             return
         self._changing = True
@@ -250,3 +282,8 @@ class MemberKeeper:
                         because=because,
                     )
                 )
+
+
+def _as_member(listed: ListedMember, server_uid: str) -> Member:
+    """A member as the domain has it; `server_uid`: of the server at its address, which counts until it has told its name."""
+    return Member(listed.member_id, listed.name or server_uid, listed.learner, bool(listed.name))

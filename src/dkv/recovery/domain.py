@@ -60,7 +60,7 @@ class RecoveryPlan:
             event = Event(
                 "domain.recovered", f"domain {self.state.uid}", self.because, actor="operator", at=time.time_ns() // 1_000_000
             )
-            state = replace(self.state, events=self.state.events + 1, recoveries=self.state.recoveries + 1)
+            state = restore.recovered(self.state, uuid.uuid4().hex)
             records = dict(codec.encode(state))
             await store.take_over(records, self.revision, state.events, [codec.to_text(event)], uuid.uuid4().hex)
         finally:

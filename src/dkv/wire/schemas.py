@@ -532,14 +532,15 @@ class Waiting(TypedDict):
 
 class Identity(TypedDict):
     """Who a manager is; `domainUid` is null while it waits for the domain, `authority` (the SHA-256 of the certificate of the
-    domain's authority, in hex) while it has none; `recoveries`: how often the domain was recovered without a majority. Strangers
-    get only these. `refusedRequests`: how many this manager refused since it was started, by the code of the refusal.
+    domain's authority, in hex) while it has none; `recoveries`: the ids of the times that the domain was recovered without a
+    majority, oldest first. Strangers get only these. `refusedRequests`: how many this manager refused since it was started, by
+    the code of the refusal.
     """
 
     product: Literal["dkv"]
     domainUid: str | None
     authority: str | None
-    recoveries: int
+    recoveries: list[str]
     serverId: NotRequired[str]
     uid: NotRequired[str]
     accessControl: NotRequired[Literal["on", "off"]]

@@ -122,7 +122,9 @@ def state_member_seen(draft: Draft, command: StateMemberSeen) -> Refused | None:
         return stale_fact(f"server {command.member} is not known")
     if server.state_member == command.role:
         return None
-    draft.put(replace(server, state_member=command.role))
+    failed = server.state_member == LEARNER and not command.role and server.alive
+    failed_at = command.now if failed else 0 if command.role == VOTER else server.member_failed_at
+    draft.put(replace(server, state_member=command.role, state_member_at=command.now, member_failed_at=failed_at))
     change = {"": "server.member_removed", LEARNER: "server.member_added", VOTER: "server.member_votes"}[command.role]
     draft.note(change, f"server {server.server_id}", command.because)
     return None
