@@ -346,6 +346,7 @@ async def manager_of(settings: Settings, data_dir: DataDir, domain: str) -> Asyn
         domain=domain,
     )
     manager = Manager(local_server(settings, data_dir), store, engines, hooks)
+    engines.refused = lambda peer, kind, last, count: manager.refused(peer, kind, last, count)
     try:
         await manager.join()
         yield manager
@@ -633,6 +634,8 @@ def malformed(reporter: Reporter | None, peer: str) -> None:
 async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event, move: StateMove) -> None:
     contexts, control = contexts_of(settings, manager), access_control(manager)
     app = create_app(context_of(manager, settings, ended, contexts, move), control)
+    if app.reporter:
+        manager.refused = app.reporter.refused
     secured = secured_by(contexts, manager, app.reporter) if contexts and app.reporter else None
     servers = [(Server(app, secured=secured, malformed=partial(malformed, app.reporter)), again(doors.ports))]
     if doors.local:

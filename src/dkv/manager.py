@@ -69,6 +69,8 @@ class Manager:
         """The last observation of this machine, once there is one."""
         self.newest: Callable[[], View | None] = lambda: None
         """The newest view that was seen; nothing is read for it."""
+        self.refused: Callable[[str, str, str, int], None] = lambda peer, kind, last, count: None
+        """Gets what engines refused of clients: the peer, the kind of the refusal, the last one in a line, and how many."""
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
         self.certificates = (
             Certificates(self.submitter, hooks.certificates, hooks.wall, partial(_warn_of_certificate, hooks.warn))

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,10 +134,21 @@ class Network:
         shown = self.domain.do(self.desk, "Get-DkvStore", name, "-Managers", self.first.address, "-OutputFormat", "Json")
         return dict(json.loads(shown)[0]["store"])
 
-    def revision(self) -> int:
-        shown = self.domain.do(self.first, "Get-DkvStore", "-Managers", self.first.address, "-OutputFormat", "Json")
-        stores = [facts["store"]["revision"] for facts in json.loads(shown) if facts.get("store")]
-        return max(stores, default=0)
+    def changes(self) -> list[str]:
+        """All that happened in the domain, but reports of what was refused and of certificates, which come when they are due."""
+        shown = self.domain.do(self.first, "show", "events", "--limit", "1000", "-o", "json", "--managers", self.first.address)
+        events = [event for event in json.loads(shown) if event["kind"] not in ("server.refused", "process.certificate")]
+        return [f"{event['sequence']} {event['kind']} {event['subject']}" for event in events]
+
+    def refused(self) -> Counter[str]:
+        """How much the managers refused since they began, by kind."""
+        counts: Counter[str] = Counter()
+        for host in (self.first, self.second):
+            with socket.socket(socket.AF_UNIX) as line:
+                line.connect(f"{self.domain.data_dir(host)}/manager.sock")
+                line.sendall(b"GET /admin/v1/metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                counts.update(json.loads(line.makefile().read().partition("\n\n")[2])["refusedRequests"])
+        return counts
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +224,7 @@ def test_one_manager_passes_a_request_on_to_the_other_host(network: Network) -> 
 
 def test_what_is_not_verified_or_shows_nothing_gets_nowhere(network: Network, tmp_path: Path) -> None:
     domain = network.domain
-    revision = network.revision()
+    before = network.changes()
     assert network.desk.script(IN_CLEAR, network.first.address).split() == ["True", "False"]
     assert " 401 " in asked(network)
     assert " 401 " in asked(network, headers="Authorization: Bearer dkvt_0123456789ab_" + "x" * 43 + "\r\n")
@@ -219,13 +232,13 @@ def test_what_is_not_verified_or_shows_nothing_gets_nowhere(network: Network, tm
     assert "HTTP" not in asked(network, other.leaf("foreign"))
     log = domain.log(network.first)
     wait_for("the host is named", lambda: "10.0.0.13" in log.read_text())
-    assert network.revision() == revision
+    assert network.changes() == before
 
 
 def test_leaves_of_the_true_authority_that_are_old_or_of_no_server_are_refused(network: Network) -> None:
     domain = network.domain
     sealed, uid = authority_of(network)
-    revision = network.revision()
+    before = network.changes()
     authority = {"current": domain.authorities.read_text(), "key": sealed, "domain": uid}
     expired = domain.leaf("expired", authority, now() - 200 * certificates.DAY)
     assert "HTTP" not in asked(network, expired)
@@ -233,7 +246,7 @@ def test_leaves_of_the_true_authority_that_are_old_or_of_no_server_are_refused(n
     assert " 401 " in asked(network, stranger)
     of_another_domain = domain.leaf("domain", {**authority, "domain": "b" * 32}, now())
     assert " 401 " in asked(network, of_another_domain)
-    assert network.revision() == revision
+    assert network.changes() == before
 
 
 def authority_of(network: Network) -> tuple[str, str]:
@@ -324,11 +337,9 @@ class Sealed:
         return next(run.record.node_id for run in self.runs if run.record.client_port == port)
 
     def picture(self) -> tuple[object, ...]:
-        """Keys, leader, term, and the events of the store but those of certificates, reported some seconds after a start."""
-        words = ("--db-name", "Sealed", "--limit", "1000", "-o", "json", "--managers", self.network.first.address)
-        events = json.loads(self.network.domain.do(self.network.desk, "show", "events", *words))
-        told = [event["sequence"] for event in events if event["kind"] != "process.certificate"]
-        return [self._admin(run).dbsize() for run in self.runs], self.network.store("Sealed")["groups"], told
+        """Keys, leader, term, and what changed in the domain."""
+        keys = [self._admin(run).dbsize() for run in self.runs]
+        return keys, self.network.store("Sealed")["groups"], self.network.changes()
 
     def authority(self) -> dict[str, str]:
         """As the state has it, its key sealed; and the uids of domain and database."""
@@ -373,6 +384,7 @@ def test_engines_over_tls_read_nothing_of_a_stranger_on_the_network(network: Net
     copied = {"master: replica": "+OK\r\n", "master: PSYNC": "+FULLRESYNC"}
     assert heard == refusals | copied
     assert sealed.picture() == before
+    wait_for("the managers count it", lambda: network.refused()["wrong_password"] >= 5 and network.refused()["handshake"])
 
 
 def test_a_manager_is_ended_through_the_other_and_a_host_is_drained_on_its_own(network: Network) -> None:

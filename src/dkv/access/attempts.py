@@ -32,15 +32,15 @@ class Attempts:
         self._told: dict[str, float] = {}  # peer to when it was last told of, oldest first
         self._reports: deque[float] = deque(maxlen=MOST_REPORTS)  # when the newest were made
 
-    def refused(self, peer: str, code: str, last: str) -> bool:
-        """Count a refused request; `last` says which it was and why it was refused, in one line. Whether there was nothing to
-        tell of this peer before.
+    def refused(self, peer: str, code: str, last: str, count: int = 1) -> bool:
+        """Count so many refused requests; `last` says which was the last and why it was refused, in one line. Whether there was
+        nothing to tell of this peer before.
         """
-        self.counted[code] += 1
+        self.counted[code] += count
         if peer not in self._untold and len(self._untold) >= MOST_PEERS:
             peer = CROWD
         known = self._untold.get(peer)
-        self._untold[peer] = Report(peer, known.count + 1 if known else 1, last)
+        self._untold[peer] = Report(peer, (known.count if known else 0) + count, last)
         return known is None
 
     def next_at(self) -> float | None:

@@ -88,9 +88,9 @@ class Reporter:
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
 
-    def refused(self, peer: str, code: str, last: str) -> None:
+    def refused(self, peer: str, code: str, last: str, count: int = 1) -> None:
         """Count it, as Attempts.refused; what there is to tell is told in time."""
-        if self._control.attempts.refused(peer, code, last):
+        if self._control.attempts.refused(peer, code, last, count):
             self.wake()
 
     def wake(self) -> None:

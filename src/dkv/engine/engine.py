@@ -29,6 +29,7 @@ from dkv.engine.contract import (
 )
 from dkv.engine.logs import Log, LogWatch
 from dkv.engine.positions import DiskWatch
+from dkv.engine.refused import Refused, RefusedLogIns, refused_handshakes, unreported
 from dkv.engine.replies import Answers
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
@@ -58,9 +59,12 @@ def _has_loaded(pending: Asked) -> bool:
 class Engine:
     """A living or ended engine. `alive` asks the kernel each time."""
 
-    def __init__(self, run: Run, this_boot: bool, logs: LogWatch | None = None) -> None:
-        """`logs` tends its log for as long as it lives; the engines of a memory-only process share one."""
+    def __init__(self, run: Run, this_boot: bool, logs: LogWatch | None = None, refused: Refused = unreported) -> None:
+        """`logs` tends its log for as long as it lives; the engines of a memory-only process share one. `refused` gets what it
+        refused of clients."""
         self.run = run
+        self._refused_client = refused
+        self._log_ins = RefusedLogIns()
         self._logs = logs
         self._log: Log | None = None
         self.start_id = run.record.start_id
@@ -89,7 +93,9 @@ class Engine:
         self._born: Born | None = None
         self._seen_to_end = False
         self.end: ExitSeen | None = None  # once it is judged and its group is gone
-        self.parts = tuple(Engine(run.part(part), this_boot) for part in run.record.parts)  # of a memory-only process
+        self.parts = tuple(
+            Engine(run.part(part), this_boot, refused=refused) for part in run.record.parts
+        )  # of a memory-only process
 
     # -- the process -----------------------------------------------------------------------------------------------
 
@@ -134,12 +140,16 @@ class Engine:
         """Keep its log short and give it room, from now on at each line."""
         try:
             if self._log is None and self._logs is not None:
-                self._log = Log(self.run.log)
+                self._log = Log(self.run.log, self._read_log)
                 self._logs.add(self.run.log, self._log)
             if self._log is not None:
                 self._log.tend()
         except OSError:
             return  # the next look tries again; a log is not worth failing for
+
+    def _read_log(self, lines: bytes) -> None:
+        for peer, why in refused_handshakes(lines):
+            self._refused_client(peer, "handshake", f"a connection to engine {self.start_id}, as it logged: {why}", 1)
 
     def _ended(self, changed: asyncio.Event) -> None:
         self._seen_to_end = True
@@ -252,6 +262,7 @@ class Engine:
         await self._mind_scripts()
         await early_rounds.restore(self.valkey.do, answers, now - self._known_since)
         await self._mind_room(answers)
+        await self._mind_log_ins(answers)
         return self._last
 
     async def look(self, pending: Sequence[Asked]) -> EngineSeen | TeSeen:
@@ -306,6 +317,15 @@ class Engine:
                         f"{taken} of at most {most} were taken"
                     )
                     return
+
+    async def _mind_log_ins(self, answers: Answers) -> None:
+        """Report the log-ins that it refused since the last look; only then is there anything to ask."""
+        if not self._log_ins.moved(int(answers.memory.get("errorstat_WRONGPASS", "0"))):
+            return
+        with suppress(EngineUnreachable, EngineRefused):
+            for log_in in self._log_ins.new(await self.valkey.refused_commands()):
+                what = f"a log-in at engine {self.start_id} as {log_in.user}: wrong password, or no such user"
+                self._refused_client(log_in.peer, "wrong_password", what, log_in.count)
 
     def _say(self, words: str) -> None:
         """Write a line into the engine's log, where people look for what was done to its clients."""

@@ -11,6 +11,7 @@ from dkv.engine import archive, supervisor
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineUnreachable
 from dkv.engine.engine import Engine
 from dkv.engine.logs import LogWatch
+from dkv.engine.refused import Refused, unreported
 from dkv.engine.supervisor import Run
 
 
@@ -26,6 +27,8 @@ class LocalEngines:
         self._engines: dict[int, Engine] = {}
         self._locks: dict[str, int] = {}
         self._logs = LogWatch()
+        self.refused: Refused = unreported
+        """Gets what engines refused of clients."""
         self.changed = asyncio.Event()
 
     def close(self) -> None:
@@ -54,7 +57,10 @@ class LocalEngines:
             engine.watch(self.changed)
 
     def _engine(self, run: Run) -> Engine:
-        return Engine(run, this_boot=run.record.boot_id == self._boot_id, logs=self._logs)
+        return Engine(run, this_boot=run.record.boot_id == self._boot_id, logs=self._logs, refused=self._refused)
+
+    def _refused(self, peer: str, kind: str, last: str, count: int) -> None:
+        self.refused(peer, kind, last, count)
 
     def _known(self, start_id: int) -> Engine:
         if start_id not in self._engines:

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dkv import files
 LOG_MOST = 4 << 20  # bytes after which a log loses its beginning
 LOG_KEPT = 256 << 10  # bytes of its end that stay
 LOG_ROOM = 64 << 10  # bytes reserved beyond its end: a crash report takes some 30 KB
+LOG_READ = 64 << 10  # bytes of its new lines that are looked at, at each change
 RECORD_ROOM = 4096  # bytes reserved in each of the small files that record an end
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file, whose length stays
@@ -47,10 +49,12 @@ def reserve_file(path: Path, size: int) -> None:
 class Log:
     """One engine's log, kept short and given room."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError."""
+    def __init__(self, path: Path, read: Callable[[bytes], None] | None = None) -> None:
+        """`read` gets what is logged from now on; where that is much at once, its end. Raises OSError."""
         self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
         self._reserved = 0  # up to this length it has blocks
+        self._give = read
+        self._read = os.fstat(self._fd).st_size  # up to this length it was read
 
     def close(self) -> None:
         """Let go of the file."""
@@ -59,6 +63,10 @@ class Log:
     def tend(self) -> None:
         """Cut a long log, and keep room beyond its end. A look that finds nothing new costs one system call."""
         size = os.fstat(self._fd).st_size
+        if self._give is not None and size > self._read:
+            begin = max(self._read, size - LOG_READ)
+            self._give(os.pread(self._fd, size - begin, begin))
+        self._read = size
         if size > LOG_MOST:
             self._cut(size)
         elif size + LOG_ROOM // 2 > self._reserved:
@@ -76,7 +84,7 @@ class Log:
         self.say(f"{size - len(newest)} bytes of this log were dropped here, because it was longer than {LOG_MOST}")
         with suppress(OSError):
             os.write(self._fd, newest.partition(b"\n")[2])
-        self._reserved = 0
+        self._reserved, self._read = 0, os.fstat(self._fd).st_size
 
     def say(self, words: str) -> None:
         """Add a line of our own, marked as such."""

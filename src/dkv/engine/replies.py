@@ -86,13 +86,15 @@ def later(before: Answers, raw: bytes) -> Answers | None:
 
 
 _MEMORY = re.compile(
-    rb"^(used_memory|mem_not_counted_for_evict|maxmemory|maxmemory_policy|errorstat_OOM):(?:count=)?([^\r\n]*)", re.M
+    rb"^(used_memory|mem_not_counted_for_evict|maxmemory|maxmemory_policy|errorstat_OOM|errorstat_WRONGPASS):(?:count=)?([^\r\n]*)",
+    re.M,
 )
 FULL = 0.9  # of maxmemory: from there on an engine is asked for its memory at every look
 
 
 def parse_memory(text: bytes) -> dict[str, str]:
-    """The few lines of INFO memory and errorstats that say whether writes fit; errorstat_OOM counts those that did not."""
+    """The few lines of INFO memory and errorstats that say whether writes fit; errorstat_OOM counts those that did not, and
+    errorstat_WRONGPASS the log-ins that were refused."""
     return {name.decode(): value.decode() for name, value in _MEMORY.findall(text)}
 
 
@@ -365,3 +367,9 @@ def _kind(command: str) -> str | None:
 
 def _is_keyspace(key: str, value: str) -> bool:
     return key.startswith("db") and key[2:].isdigit() and value.startswith("keys=")
+
+
+def parse_entry(words: Sequence[object]) -> dict[str, str]:
+    """An entry of ACL LOG, by name of the field."""
+    text = [word.decode("utf-8", "replace") if isinstance(word, bytes) else str(word) for word in words]
+    return dict(zip(text[::2], text[1::2], strict=True))

@@ -282,6 +282,11 @@ class Valkey:
         longest = int(replies.parse_config(threshold)["busy-reply-threshold"]) * 1000
         return max((entry[0] for entry in entries if entry[2] >= longest), default=-1)
 
+    async def refused_commands(self) -> list[dict[str, str]]:
+        """The newest entries of ACL LOG, by name of the field. Raises EngineUnreachable, EngineRefused."""
+        (entries,) = await self.do(("ACL", "LOG", 32))
+        return [replies.parse_entry(entry) for entry in entries]
+
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def take_over(self, phantoms: Sequence[str], slot: int) -> None:
