@@ -5,7 +5,7 @@ Nothing is imported here, so that the command line can state what an option is w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 MOST = 2**53
@@ -24,9 +24,9 @@ class Effect(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One option. `kind` is number, bytes (people may write 512MB) or word (one of `choices`); `special` is a number outside or
-    at the edge of the bounds that means something else, and `special_means` what; `why_least` says why no less will do. `cmdlets`
-    are those that have it as a parameter."""
+    """One option. `kind` is number, bytes (people may write 512MB), word (one of `choices`) or events (Valkey's letters).
+    `special` is a number outside or at the edge of the bounds that means something else, and `special_means` what; `why_least`
+    says why no less will do. `cmdlets` are those that have it as a parameter."""
 
     name: str  # as NuoDB's verbs spell options
     kind: str
@@ -57,17 +57,27 @@ class Option(NamedTuple):
         """Whether the option may have this value."""
         if self.kind == "word":
             return value in self.choices
+        if self.kind == "events":
+            return isinstance(value, str) and _events(value) == value
         return isinstance(value, int) and (value == self.special or self.least <= value <= self.most)
 
     def read(self, text: str) -> int | str | None:
         """The value that a person wrote; None where it is none that the option may have."""
-        value = text if self.kind == "word" else _bytes(text) if self.kind == "bytes" else _number(text)
+        readers: dict[str, Callable[[str], int | str | None]] = {
+            "word": str,
+            "bytes": _bytes,
+            "number": _number,
+            "events": _events,
+        }
+        value = readers[self.kind](text)
         return value if self.allows(value) else None
 
     def allowed(self) -> str:
         """What it may be, as a clause: `a whole number of ms from 10000 (why); 0: no limit`."""
         if self.kind == "word":
             return f"one of {', '.join(self.choices)}"
+        if self.kind == "events":
+            return f"empty, or letters out of {EVENT_CLASSES}KEmA with K or E among them, such as Ex or KEA"
         what = "number of bytes" if self.kind == "bytes" else "whole number"
         most = f" to {self.most}" if self.most < MOST else ""
         unit = f", in {self.unit}" if self.kind == "number" and self.unit else ""
@@ -83,7 +93,8 @@ class Option(NamedTuple):
 
     def described(self) -> str:
         """`summary` with the words it may be and the default, for --help."""
-        return f"{self.summary()}{': ' if self.choices else ''}{', '.join(self.choices)}; default: {self.default}"
+        default = "none" if self.default == "" else self.default
+        return f"{self.summary()}{': ' if self.choices else ''}{', '.join(self.choices)}; default: {default}"
 
     def effect_of(self, value: object) -> Effect:
         """When a change to this value is in effect."""
@@ -91,6 +102,15 @@ class Option(NamedTuple):
 
 
 ON_ENGINES = Effect("set on every running engine at once, and on every one that starts later")
+
+NOEVICTION = "noeviction"
+POLICIES = (
+    NOEVICTION,
+    *("allkeys-lru", "allkeys-lfu", "allkeys-random"),
+    *("volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"),
+)
+EVENT_CLASSES = "g$lshzxetdn"
+"""What happens to keys, as notify-keyspace-events has it and in the order in which Valkey shows it; A is all but n."""
 
 TABLE = (
     Option(
@@ -137,6 +157,36 @@ TABLE = (
             "Restart them: ",
             "restartRolling",
         ),
+        cmdlets=("Set-DkvStore",),
+    ),
+    Option(
+        "maxmemory-policy",
+        "word",
+        NOEVICTION,
+        "what an engine does whose memory is full: refuse writes, or drop keys, confirmed ones too",
+        choices=POLICIES,
+        effect=ON_ENGINES,
+        cmdlets=("Set-DkvStore",),
+    ),
+    Option(
+        "notify-keyspace-events",
+        "events",
+        "",
+        "which changes of keys each engine publishes to its own subscribers, in Valkey's letters",
+        effect=ON_ENGINES,
+        cmdlets=("Set-DkvStore",),
+    ),
+    Option(
+        "max-clients",
+        "number",
+        0,
+        "connections that an engine takes, those of followers and other nodes too",
+        least=128,
+        most=100_000,
+        why_least="followers, other nodes and its manager need some",
+        special=0,
+        special_means="as many as its memory allows",
+        effect=ON_ENGINES,
         cmdlets=("Set-DkvStore",),
     ),
     Option(
@@ -219,10 +269,7 @@ OF_NUODB: dict[str, str] = {
 """Options of NuoDB's own engines -> what is done here instead. They are kept as they were written, so that what was written for
 NuoDB runs; the answer says that it is ignored."""
 
-NEVER: Mapping[str, str] = {
-    "maxmemory-policy": "Engines always run with noeviction: one that is full refuses writes and drops no key.",
-    "ext-start": "Every process is started by a manager.",
-}
+NEVER: Mapping[str, str] = {"ext-start": "Every process is started by a manager."}
 """Why there is no such option, where one might be expected."""
 
 
@@ -234,6 +281,20 @@ def parameters_of(cmdlet: str) -> list[Option]:
 def ignored(names: Iterable[str]) -> list[str]:
     """A sentence for each option of NuoDB's own among these."""
     return [f"{name} is an option of NuoDB: it is kept and ignored; {OF_NUODB[name]}" for name in names if name in OF_NUODB]
+
+
+def events_shown(text: str) -> str:
+    """How an engine that publishes these events shows them: beside A it leaves out n."""
+    return text.replace("An", "A")
+
+
+def _events(text: str) -> str | None:
+    """The letters of these events in the order in which Valkey shows them; None for letters that say nothing."""
+    letters = {*text.replace("A", EVENT_CLASSES.removesuffix("n"))}
+    if letters - {*EVENT_CLASSES, *"KEm"} or (letters and not letters & {*"KE"}):
+        return None
+    classes = "".join(letter for letter in EVENT_CLASSES if letter in letters)
+    return classes.replace(EVENT_CLASSES.removesuffix("n"), "A") + "".join(letter for letter in "KEm" if letter in letters)
 
 
 def _number(text: str) -> int | None:

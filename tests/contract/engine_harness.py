@@ -24,6 +24,7 @@ from dkv.engine.contract import (
     Identity,
     PeerNode,
     Position,
+    RunOptions,
     Secrets,
     Survey,
     TeSpec,
@@ -274,7 +275,7 @@ class ValkeyMachine:
             peers=peers,
             groups=ALL_SLOTS,
             current_epoch=100 * start_id,
-            max_memory=64 << 20,
+            options=RunOptions(64 << 20),
         )
 
     async def pause(self, seconds: float) -> None:

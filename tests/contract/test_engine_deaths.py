@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.engine.contract import Cause, EngineSpec
+from dkv.engine.contract import Cause, EngineSpec, RunOptions
 from dkv.engine.positions import DiskWatch
 from tests.contract.engine_harness import (
     ValkeyMachine,
@@ -46,7 +46,7 @@ TIMES = [pytest.param(1, id="once"), pytest.param(10, id="10 times", marks=pytes
 
 
 def roomy(spec: EngineSpec) -> EngineSpec:
-    return replace(spec, max_memory=PLENTY)
+    return replace(spec, options=RunOptions(PLENTY))
 
 
 # -- positions after a death under load ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dkv.engine.contract import Cause, EngineError, EngineUnreachable, Position
+from dkv.engine.contract import Cause, EngineError, EngineUnreachable, Position, RunOptions
 from tests.contract.engine_harness import Machine, ended, has_marker, leading, ready, seen, started
 
 
@@ -37,13 +37,19 @@ def test_options_are_set_on_a_running_engine_and_seen(engine_machine: Machine) -
         engine = await leading(machine, machine.spec(1, 1))
         assert (engine.options.max_memory, engine.options.append_fsync) == (64 << 20, "always")
         for memory, fsync in ((96 << 20, "everysec"), (96 << 20, "everysec"), (80 << 20, "always")):
-            await machine.engines.set_options(1, memory, fsync)
+            await machine.engines.set_options(1, RunOptions(memory, fsync))
             engine = await seen(machine, 1)
             assert (engine.options.max_memory, engine.options.append_fsync) == (memory, fsync)
+        await machine.engines.set_options(1, RunOptions(80 << 20, "always", "allkeys-lfu", "xKE", 300))
         assert await machine.write(1, "k", "v") == "+OK"
         await machine.restart_manager()
-        engine = await seen(machine, 1)
-        assert (engine.options.max_memory, engine.options.append_fsync) == (80 << 20, "always")
+        options = (await seen(machine, 1)).options
+        assert (options.max_memory, options.append_fsync) == (80 << 20, "always")
+        assert (options.maxmemory_policy, options.notify_keyspace_events, options.max_clients) == ("allkeys-lfu", "xKE", 300)
+        await machine.engines.set_options(1, RunOptions(80 << 20, "always"))
+        options = (await seen(machine, 1)).options
+        assert (options.maxmemory_policy, options.notify_keyspace_events) == ("noeviction", "")
+        assert options.max_clients == options.clients_by_memory > 0
 
     engine_machine.play(scenario)
 

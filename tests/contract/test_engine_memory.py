@@ -17,6 +17,7 @@ from dkv.engine.contract import (
     ExitSeen,
     GroupSlots,
     PeerNode,
+    RunOptions,
     Survey,
     TeSeen,
     TeSpec,
@@ -123,9 +124,11 @@ def test_each_of_its_engines_follows_the_leader_of_its_group(engine_machine: Mac
 def test_options_are_set_on_each_of_its_engines(engine_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         await attached(machine)
-        await machine.engines.set_options(3, 96 << 20, "")
+        await machine.engines.set_options(3, RunOptions(96 << 20, "", "volatile-ttl", "AKE"))
         seen = await there(machine, up)
         assert [(engine.options.max_memory, engine.options.append_fsync) for engine in seen.engines] == 2 * [(96 << 20, "")]
+        assert [engine.options.maxmemory_policy for engine in seen.engines] == 2 * ["volatile-ttl"]
+        assert [engine.options.notify_keyspace_events for engine in seen.engines] == 2 * ["AKE"]
 
     engine_machine.play(scenario)
 

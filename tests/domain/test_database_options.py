@@ -13,7 +13,7 @@ from dkv.domain.model import DatabaseOptions
 from dkv.domain.options import applied, bad_values
 from dkv.hints import KINDS
 
-NUMBERS = [option for option in TABLE if option.kind != "word"]
+NUMBERS = [option for option in TABLE if option.kind in ("number", "bytes")]
 
 
 def written(option: Option, text: str) -> DatabaseOptions | Refused:
@@ -66,6 +66,22 @@ def test_a_word_is_one_of_its_choices() -> None:
     for choice in OPTIONS["append-fsync"].choices:
         assert OPTIONS["append-fsync"].read(choice) == choice
     assert OPTIONS["append-fsync"].read("Always") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [("", ""), ("KEA", "AKE"), ("Ex", "xE"), ("AEn", "AnE"), ("EtdK$", "$tdKE"), ("Kg$lshzxetdm", "AKm"), ("ExxE", "xE")],
+)
+def test_events_are_letters_in_the_order_in_which_an_engine_shows_them(text: str, letters: str) -> None:
+    assert OPTIONS["notify-keyspace-events"].read(text) == letters
+
+
+@pytest.mark.parametrize("text", ["x", "A", "Kq", "K E", "none", "KE\n"])
+def test_events_that_reach_nobody_or_are_none_are_refused(text: str) -> None:
+    assert OPTIONS["notify-keyspace-events"].read(text) is None
+    refused = written(OPTIONS["notify-keyspace-events"], text)
+    assert isinstance(refused, Refused)
+    assert "with K or E among them" in str(refused.hint)
 
 
 @pytest.mark.parametrize("cmdlet", sorted({cmdlet for option in TABLE for cmdlet in option.cmdlets}))

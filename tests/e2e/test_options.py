@@ -26,23 +26,40 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
         yield running_domain
 
 
-def runs_with(domain: LocalDomain) -> dict[int, set[tuple[str, str]]]:
-    """CONFIG GET of each engine of each living process: maxmemory and appendfsync ("-" for a TE, which has no file)."""
-    options: dict[int, set[tuple[str, str]]] = {}
+PASSED_ON = {"maxmemory-policy": "volatile-lru", "notify-keyspace-events": "AKE", "maxclients": "500"}
+
+
+def places(domain: LocalDomain) -> Iterator[tuple[int, str, str, bool]]:
+    """Each engine of each living process: start id, directory, the manager's password, whether it is memory only."""
     for process in domain.client.processes():
         data = next(m.data_dir for m in domain.managers if m.server_id == process["server"])
         record = json.loads((data / "run" / str(process["startId"]) / "record.json").read_text())
-        places = [part["directory"] for part in record["parts"]] or [record["directory"]]
-        options[process["startId"]] = {_config(place, record["secret"], bool(record["parts"])) for place in places}
+        for place in [part["directory"] for part in record["parts"]] or [record["directory"]]:
+            yield process["startId"], place, record["secret"], bool(record["parts"])
+
+
+def administrated(directory: str, secret: str) -> valkey.Valkey:
+    """An engine as its manager has it."""
+    return valkey.Valkey(unix_socket_path=f"{directory}/admin.sock", username=MANAGER, password=secret, decode_responses=True)
+
+
+def runs_with(domain: LocalDomain) -> dict[int, set[tuple[str, str]]]:
+    """CONFIG GET of each engine of each living process: maxmemory and appendfsync ("-" for a TE, which has no file)."""
+    options: dict[int, set[tuple[str, str]]] = {}
+    for start_id, directory, secret, memory_only in places(domain):
+        with administrated(directory, secret) as engine:
+            config = engine.config_get("maxmemory", "appendfsync")
+        options.setdefault(start_id, set()).add((config["maxmemory"], "-" if memory_only else config["appendfsync"]))
     return options
 
 
-def _config(directory: str, secret: str, memory_only: bool) -> tuple[str, str]:
-    with valkey.Valkey(
-        unix_socket_path=f"{directory}/admin.sock", username=MANAGER, password=secret, decode_responses=True
-    ) as engine:
-        config = engine.config_get("maxmemory", "appendfsync")
-    return config["maxmemory"], "-" if memory_only else config["appendfsync"]
+def configured(domain: LocalDomain, *names: str) -> list[dict[str, str]]:
+    """CONFIG GET of these on each engine of each living process."""
+    configurations = []
+    for _, directory, secret, _ in places(domain):
+        with administrated(directory, secret) as engine:
+            configurations.append(engine.config_get(*names))
+    return configurations
 
 
 def all_run_with(domain: LocalDomain, memory: int, fsync: str) -> bool:
@@ -68,6 +85,12 @@ def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterward
         "everysec",
         "mem",
         "1g",
+        "maxmemory-policy",
+        "volatile-lru",
+        "notify-keyspace-events",
+        "KEA",
+        "max-clients",
+        "500",
     )
     assert "max-memory: set on every running engine at once" in output.out
     assert "mem: an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines" in output.out
@@ -83,6 +106,15 @@ def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterward
     config = Path(domain.archive(STORE, name), "valkey.conf").read_text()
     assert "maxmemory 268435456\n" in config
     assert "appendfsync everysec\n" in config
+    assert "maxmemory-policy volatile-lru\n" in config
+    wait_for("all engines have the others", lambda: configured(domain, *PASSED_ON) == 3 * [PASSED_ON])
+
+
+def test_what_somebody_changed_on_engines_is_set_again(domain: LocalDomain) -> None:
+    for _, directory, secret, _ in places(domain):
+        with administrated(directory, secret) as engine:
+            engine.config_set("maxmemory-policy", "allkeys-random")
+    wait_for("it is set again", lambda: configured(domain, *PASSED_ON) == 3 * [PASSED_ON])
 
 
 def test_who_was_out_of_reach_gets_it_later_and_is_named_until_then(domain: LocalDomain) -> None:
@@ -119,7 +151,14 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
 
 def test_a_wrong_option_changes_nothing(domain: LocalDomain) -> None:
     with domain.unchanged():
-        for words in (("max-memory", "1000"), ("max-memory", "much"), ("append-fsync", "often"), ("min-in-sync", "9")):
+        for words in (
+            ("max-memory", "1000"),
+            ("max-memory", "much"),
+            ("append-fsync", "often"),
+            ("min-in-sync", "9"),
+            ("maxmemory-policy", "lru"),
+            ("max-clients", "9"),
+        ):
             output = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", *words)
             assert output.code == 2, output
             assert "hint: " in output.err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from valkey.cluster import ValkeyCluster
 
-from dkv.engine.contract import EngineSpec, GroupSlots
+from dkv.engine.contract import EngineSpec, GroupSlots, RunOptions
 from tests.contract.engine_harness import ValkeyMachine, leading, peer, ready, seen, until
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16383),)))
@@ -165,7 +165,7 @@ def test_a_very_long_directory_has_a_socket_all_the_same(tmp_path: Path) -> None
 
 def test_memory_is_bounded_by_the_engine(tmp_path: Path) -> None:
     async def scenario(machine: ValkeyMachine) -> None:
-        await leading(machine, replace(machine.spec(1, 1), max_memory=4 << 20))
+        await leading(machine, replace(machine.spec(1, 1), options=RunOptions(4 << 20)))
         answers = [await machine.write(1, f"key-{number}", "x" * 100_000) for number in range(40)]
         assert answers[0] == "+OK"
         assert answers[-1].startswith("-OOM")

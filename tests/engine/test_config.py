@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.engine.config import nodes_conf, phantoms_needed, quoted, valkey_conf
-from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, Secrets
+from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, RunOptions, Secrets
 from dkv.engine.users import users_acl
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
@@ -27,7 +27,7 @@ SPEC = EngineSpec(
     ),
     groups=GROUPS,
     current_epoch=300,
-    max_memory=1 << 30,
+    options=RunOptions(1 << 30),
 )
 PHANTOMS = {"g0": "e" * 40, "g1": "f" * 40}
 
@@ -132,3 +132,10 @@ def test_users() -> None:
 
 def test_quoting() -> None:
     assert quoted('a\\b"c') == '"a\\\\b\\"c"'
+
+
+def test_options_that_engines_get_as_they_are_stand_in_their_file() -> None:
+    lines = valkey_conf(SPEC).splitlines()
+    assert {"maxmemory-policy noeviction", 'notify-keyspace-events ""', "maxclients 10000"} <= {*lines}
+    lines = valkey_conf(replace(SPEC, options=RunOptions(1 << 30, "always", "allkeys-lru", "AKE", 200))).splitlines()
+    assert {"maxmemory-policy allkeys-lru", "notify-keyspace-events AKE", "maxclients 200"} <= {*lines}

@@ -72,7 +72,7 @@ def test_a_port_that_was_taken_after_the_start_is_named_too(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "quotation"),
     [
-        (lambda spec: replace(spec, append_fsync="sometimes"), "appendfsync sometimes"),
+        (lambda spec: replace(spec, options=replace(spec.options, append_fsync="sometimes")), "appendfsync sometimes"),
         (lambda spec: replace(spec, address="192.0.2.1"), "192.0.2.1"),
     ],
 )

@@ -8,7 +8,7 @@ from dkv.domain.facts import OptionsSeen, ProcessTracked
 from dkv.domain.model import State
 from dkv.domain.options import fsync_in_force, lags
 from dkv.domain.orders import SetDatabaseOptions, ShutdownProcess
-from dkv.engine.contract import EngineSeen
+from dkv.engine.contract import EngineSeen, RunOptions
 from dkv.machine.observation import share
 from dkv.machine.options import WEAKEN_AFTER
 from dkv.machine.spec import engine_spec
@@ -40,7 +40,7 @@ def test_every_engine_of_the_database_gets_a_new_limit_whoever_leads() -> None:
     for archive_id, server in enumerate(("s1", "s2")):
         start_id = stage.process(archive_id).start_id
         (step,) = stage.steps(server, running(stage, archive_id))
-        assert step == SetOptions(f"options {start_id}", start_id, 128 * MB, "always")
+        assert step == SetOptions(f"options {start_id}", start_id, RunOptions(128 * MB))
 
 
 def test_an_engine_that_has_it_is_reported_to_the_domain_once() -> None:
@@ -57,7 +57,7 @@ def test_an_engine_that_is_started_later_is_started_with_it_and_its_start_report
     stage = wants(Stage(2).settled(), max_memory="128MB", append_fsync="everysec").ends(1).rise(1)
     process = stage.process(1)
     spec = engine_spec(stage.state, me("s2"), process, stage.state.archives[1])
-    assert (spec.max_memory, spec.append_fsync) == (128 * MB, "everysec")
+    assert (spec.options.max_memory, spec.options.append_fsync) == (128 * MB, "everysec")
     stage = wants(Stage(2), max_memory="128MB").request(0)
     stage.rise(0, to=type(process.state).CONFIGURED)
     (step,) = stage.steps("s1", running(stage, 0, 128 * MB))
@@ -81,7 +81,7 @@ def test_a_weaker_promise_is_given_before_it_is_kept() -> None:
     assert stage.steps("s1", running(stage, 0, stage_share(stage))) == []
     (step,) = stage.steps("s1", running(stage, 0, stage_share(stage)), lasting=WEAKEN_AFTER)
     assert isinstance(step, SetOptions)
-    assert step.append_fsync == "everysec"
+    assert step.options.append_fsync == "everysec"
 
 
 def test_a_stronger_promise_is_kept_before_it_is_given() -> None:
@@ -90,7 +90,7 @@ def test_a_stronger_promise_is_kept_before_it_is_given() -> None:
     wants(stage, append_fsync="always")
     (step,) = stage.steps("s1", running(stage, 0, stage_share(stage), "everysec"))
     assert isinstance(step, SetOptions)
-    assert step.append_fsync == "always", "at once"
+    assert step.options.append_fsync == "always", "at once"
     knows(stage, 0)
     assert fsync_in_force(stage.state, stage.state.databases[DATABASE]) == "everysec", "the other one is not so far"
     knows(stage, 1)
@@ -106,7 +106,7 @@ def test_a_share_is_raised_while_an_engine_runs_and_never_lowered() -> None:
     mine = stage_share(stage)
     (step,) = stage.steps("s1", running(stage, 0, mine - 1))
     assert isinstance(step, SetOptions)
-    assert step.max_memory == mine
+    assert step.options.max_memory == mine
     assert stage.steps("s1", running(stage, 0, mine + 1), lasting=LONG) == []
 
 
@@ -136,6 +136,53 @@ def test_a_te_gets_the_limit_in_each_of_its_engines() -> None:
     seen = stage.memory(te)
     engines = tuple(changed(e, max_memory=64 * MB) for e in seen.engines)
     steps = [s for s in stage.steps("s2", replace(seen, engines=engines)) if isinstance(s, SetOptions)]
-    assert steps == [SetOptions(f"options {te}", te, 128 * MB, "")]
+    assert steps == [SetOptions(f"options {te}", te, RunOptions(128 * MB, ""))]
     engines = tuple(changed(e, max_memory=128 * MB) for e in seen.engines)
     assert "OptionsSeen" in facts(stage.steps("s2", replace(seen, engines=engines)))
+
+
+def passed_on(stage: Stage, **options: str | int) -> EngineSeen:
+    """The engine of the first archive as it runs with these."""
+    return stage.engine(0, max_memory=stage_share(stage), append_fsync="always", **options)
+
+
+def test_what_is_passed_on_to_engines_is_set_reported_and_set_again_where_somebody_changed_it() -> None:
+    stage = wants(knows(Stage(2).settled(), 0), maxmemory_policy="allkeys-lru", notify_keyspace_events="KEAn", max_clients="500")
+    wanted = RunOptions(stage_share(stage), "always", "allkeys-lru", "AnKE", 500)
+    start_id = stage.process(0).start_id
+    assert engine_spec(stage.state, me("s1"), stage.process(0), stage.state.archives[0]).options == wanted
+    assert stage.steps("s1", passed_on(stage)) == [SetOptions(f"options {start_id}", start_id, wanted)]
+    names = [lag.option for lag in lags(stage.state.databases[DATABASE], stage.process(0))]
+    assert names == ["maxmemory-policy", "notify-keyspace-events", "max-clients"]
+    has = {"maxmemory_policy": "allkeys-lru", "notify_keyspace_events": "AKE", "max_clients": 500}
+    (step,) = stage.steps("s1", passed_on(stage, **has))
+    assert isinstance(step, SubmitFact)
+    stage.submit(step.fact)
+    assert lags(stage.state.databases[DATABASE], stage.process(0)) == []
+    assert stage.steps("s1", passed_on(stage, **has), lasting=LONG) == []
+    for name, value in (("maxmemory_policy", "noeviction"), ("notify_keyspace_events", ""), ("max_clients", 400)):
+        assert kinds(stage.steps("s1", passed_on(stage, **has | {name: value}))) == ["SetOptions"], name
+
+
+def test_without_an_option_an_engine_takes_as_many_connections_as_its_memory_or_its_machine_allows() -> None:
+    stage = knows(Stage(2).settled(), 0)
+    for clients in (800, 700):  # 700: the descriptors of its machine allow no more
+        assert stage.steps("s1", passed_on(stage, max_clients=clients, clients_by_memory=800), lasting=LONG) == []
+    wants(stage, max_clients="500")
+    (step,) = stage.steps("s1", passed_on(stage, max_clients=500, clients_by_memory=800))
+    assert isinstance(step, SubmitFact)
+    wants(stage.submit(step.fact), only=True)
+    assert kinds(stage.steps("s1", passed_on(stage, max_clients=500, clients_by_memory=800))) == ["SetOptions"]
+    for clients in (800, 700):
+        (step,) = stage.steps("s1", passed_on(stage, max_clients=clients, clients_by_memory=800))
+        assert isinstance(step, SubmitFact)
+    stage.submit(step.fact)
+    assert lags(stage.state.databases[DATABASE], stage.process(0)) == []
+
+
+def test_a_number_of_connections_that_is_what_memory_allows_needs_no_change() -> None:
+    stage = wants(knows(Stage(2).settled(), 0), max_clients="800")
+    (step,) = stage.steps("s1", passed_on(stage, max_clients=800, clients_by_memory=800))
+    assert isinstance(step, SubmitFact)
+    wants(stage.submit(step.fact), only=True)
+    assert facts(stage.steps("s1", passed_on(stage, max_clients=800, clients_by_memory=800))) == ["OptionsSeen"]

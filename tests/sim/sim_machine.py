@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from dkv.engine.contract import EngineSpec, PeerNode, Secrets
+from dkv.engine.contract import EngineSpec, PeerNode, RunOptions, Secrets
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.machine import SimMachine
@@ -56,7 +56,7 @@ class SimulatedMachine:
             peers=peers,
             groups=ALL_SLOTS,
             current_epoch=100 * start_id,
-            max_memory=64 << 20,
+            options=RunOptions(64 << 20),
         )
 
     async def pause(self, seconds: float) -> None:

@@ -47,7 +47,7 @@ ONE_NODE = Param("InstanceName", "name", "the node's name; default: all nodes", 
 
 def _options(cmdlet: str, **defaults: str) -> Iterable[Param]:
     """The options of a store that a cmdlet sets (database_options.py), and what each is where it is not given."""
-    kinds = {"number": "number", "word": "word", "bytes": "text"}
+    kinds = {"number": "number", "word": "word", "bytes": "text", "events": "text"}
     for option in parameters_of(cmdlet):
         default = f"; default: {defaults[option.parameter]}" if option.parameter in defaults else ""
         text = option.summary() + default

@@ -94,16 +94,22 @@ class ProcessTracked(ManagerFact):
     append_fsync: str = ""
     max_memory: int = 0
     users: str = ""
+    maxmemory_policy: str = "noeviction"
+    notify_keyspace_events: str = ""
+    max_clients: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptionsSeen(ManagerFact):
     """A process runs with other options than were known. `max_memory` in bytes is 0 where the database sets none and the
-    engines have their share; `append_fsync` is "" for a TE."""
+    engines have their share, `max_clients` where they let in what that memory allows; `append_fsync` is "" for a TE."""
 
     start_id: int
     append_fsync: str
     max_memory: int
+    maxmemory_policy: str = "noeviction"
+    notify_keyspace_events: str = ""
+    max_clients: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

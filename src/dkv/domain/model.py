@@ -77,6 +77,9 @@ class DatabaseOptions:
     tail_above: int = DEFAULTS["tail_above"]
     engine_tls: str = DEFAULTS["engine_tls"]
     insecure_engine_traffic: str = DEFAULTS["insecure_engine_traffic"]
+    maxmemory_policy: str = DEFAULTS["maxmemory_policy"]
+    notify_keyspace_events: str = DEFAULTS["notify_keyspace_events"]
+    max_clients: int = DEFAULTS["max_clients"]
 
 
 @dataclass(frozen=True)
@@ -334,6 +337,9 @@ class RunsWith:
     max_memory: int = 0  # bytes by its database's option; 0: a share of its server's memory
     users: str = ""  # digest of whom they let in; see database_users.py
     certificate: CertificateShown | None = None  # None: no TLS, or not known yet
+    maxmemory_policy: str = DEFAULTS["maxmemory_policy"]
+    notify_keyspace_events: str = DEFAULTS["notify_keyspace_events"]
+    max_clients: int = 0  # by its database's option; 0: as many as its memory allows
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from dkv import spelling
 from dkv.database_options import FSYNC, NEVER, OF_NUODB, OPTIONS, TABLE, Effect, Option
 from dkv.domain.decision import Refused
-from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, State
+from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, RunsWith, State
 from dkv.domain.refusals import no
 from dkv.hints import Hint, action, hint
 
+PASSED_ON = ("maxmemory-policy", "notify-keyspace-events", "max-clients")
 MOST_OPTIONS = 100
 MOST_LETTERS = 1000  # of a name and its value
 
@@ -124,7 +125,17 @@ def lags(database: Database, process: Process) -> list[Lag]:
         lagging.append(Lag("max-memory", str(process.runs.max_memory or "its share"), str(options.max_memory)))
     elif process.runs.max_memory and not options.max_memory:
         lagging.append(Lag("max-memory", str(process.runs.max_memory), "its share", renews=True))
-    return lagging
+    runs, wanted = passed_on(process.runs), passed_on(options)
+    return lagging + [Lag(name, _shown(runs[name]), _shown(wanted[name])) for name in wanted if runs[name] != wanted[name]]
+
+
+def passed_on(options: DatabaseOptions | RunsWith) -> dict[str, str | int]:
+    """The options, by name, that engines are given as they are; max-clients 0 is as many as their memory allows."""
+    return {name: getattr(options, OPTIONS[name].field) for name in PASSED_ON}
+
+
+def _shown(value: str | int) -> str:
+    return str(value) if value != "" else "none"
 
 
 def fsync_in_force(state: State, database: Database) -> str:

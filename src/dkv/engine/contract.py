@@ -223,6 +223,17 @@ class TlsSeen:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What a database wants of its engines, and what can be changed while they run."""
+
+    max_memory: int  # bytes
+    append_fsync: str = "always"  # "" of a memory-only engine, which has no file
+    maxmemory_policy: str = "noeviction"
+    notify_keyspace_events: str = ""  # in Valkey's letters
+    max_clients: int = 0  # connections; 0 as many as the memory allows
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """All that is needed to launch one engine on an archive. Launching never makes a primary.
 
@@ -244,8 +255,7 @@ class EngineSpec:
     peers: tuple[PeerNode, ...]  # every archive of the database but this one
     groups: tuple[GroupSlots, ...]
     current_epoch: int  # `vars currentEpoch` only, never a config epoch
-    max_memory: int  # bytes
-    append_fsync: str = "always"
+    options: RunOptions
     memory_only: bool = False  # one engine of a TE
     led: bool = False  # others may still hold it for their leader
     restored: bool = False  # the directory holds a hot copy at the first start: it becomes this archive
@@ -350,6 +360,10 @@ class EngineOptions:
     users: EngineUsers | None = None  # None unknown yet
     tls: TlsSeen | None = None  # the leaf that it shows; None: it has no TLS, or that is not known yet
     secrets: str = ""  # digest of the managers' passwords; "" unknown yet
+    maxmemory_policy: str = "noeviction"
+    notify_keyspace_events: str = ""  # as it shows them
+    max_clients: int = 0  # connections; 0 unknown yet
+    clients_by_memory: int = 0  # as many as its memory allows
 
 
 @dataclass(frozen=True)
@@ -609,7 +623,7 @@ class EngineLifecycle(Protocol):
         """
         ...
 
-    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+    async def set_options(self, start_id: int, options: RunOptions) -> None:
         """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
 
     async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dkv.engine import early_rounds, replies, supervisor, tls
+from dkv.engine.config import option_settings
 from dkv.engine.contract import (
     Cause,
     Counters,
@@ -23,6 +24,7 @@ from dkv.engine.contract import (
     EngineUsers,
     ExitSeen,
     FilesSeen,
+    RunOptions,
     Secrets,
     TeSeen,
     TlsFiles,
@@ -415,10 +417,10 @@ class Engine:
             await engine.valkey.set_users(users)
             await engine.valkey.save_users()
 
-    async def set_options(self, max_memory: int, append_fsync: str) -> None:
+    async def set_options(self, options: RunOptions) -> None:
         """Raises EngineUnreachable, EngineRefused."""
-        fsync = {"appendfsync": append_fsync} if self.durable else {}
-        await self.valkey.set_options({"maxmemory": str(max_memory), **fsync})
+        fsync = {"appendfsync": options.append_fsync} if self.durable else {}
+        await self.valkey.set_options(option_settings(options) | fsync)
 
     async def set_certificate(self, certificate: TlsFiles) -> None:
         """Give it these files, and take those of earlier ones away once it shows the new leaf. Raises as `set_options`."""

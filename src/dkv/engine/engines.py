@@ -31,6 +31,7 @@ from dkv.engine.contract import (
     KeptDeletions,
     PeerNode,
     Position,
+    RunOptions,
     Secrets,
     Survey,
     TeSeen,
@@ -348,9 +349,9 @@ class ValkeyEngines(HotCopies, TailSources):
         """See the contract."""
         await self._running(start_id).valkey.end_script()
 
-    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+    async def set_options(self, start_id: int, options: RunOptions) -> None:
         """See the contract."""
-        await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))
+        await asyncio.gather(*(engine.set_options(options) for engine in self._all(start_id)))
 
     async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:
         """See the contract."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD, LEAF_FILE, TLS_FOLDER
+from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD, LEAF_FILE, TLS_FOLDER, client_limits
 from dkv.engine.contract import (
     ClusterSeen,
     Counters,
@@ -20,6 +20,8 @@ from dkv.engine.contract import (
     WritesSeen,
 )
 
+OPTIONS = ("maxmemory", "appendfsync", "maxmemory-policy", "notify-keyspace-events", "maxclients")
+"""The settings that options_seen reads."""
 LINK_DOWN = 10**9  # milliseconds of silence shown for a link that is down
 
 GETS = frozenset(
@@ -198,8 +200,19 @@ def writes_seen(answers: Answers, lately_full: bool) -> WritesSeen:
 
 def options_seen(answers: Answers, durable: bool) -> EngineOptions:
     """CONFIG GET and ACL LIST. An engine that is not durable has no file to fsync."""
-    fsync = answers.settings["appendfsync"] if durable else ""
-    return EngineOptions(int(answers.settings["maxmemory"]), fsync, answers.users, tls_seen(answers), answers.secrets)
+    settings = answers.settings
+    max_memory = int(settings["maxmemory"])
+    return EngineOptions(
+        max_memory,
+        settings["appendfsync"] if durable else "",
+        answers.users,
+        tls_seen(answers),
+        answers.secrets,
+        settings["maxmemory-policy"],
+        settings["notify-keyspace-events"],
+        int(settings["maxclients"]),
+        int(client_limits(max_memory)["maxclients"]),
+    )
 
 
 def is_rewriting(info: Mapping[str, str]) -> bool:

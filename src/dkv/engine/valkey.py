@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -28,7 +29,6 @@ from dkv.engine.config import (
     REPLICA,
     SOCKET_NAME,
     certificate_settings,
-    client_limits,
     port_setting,
     replica_password,
 )
@@ -42,7 +42,7 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "persistence", "replication", "clients"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
-    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz", "port", "tls-port", "tls-cluster", "tls-cert-file"),
+    ("CONFIG", "GET", FENCE, *replies.OPTIONS, "hz", "port", "tls-port", "tls-cluster", "tls-cert-file"),
     ("ACL", "LIST"),
     ("INFO", "memory", "errorstats", "tls"),
 )
@@ -352,11 +352,17 @@ class Valkey:
 
     async def set_options(self, options: dict[str, str]) -> None:
         """Run with these from now on, by their names in the engine's configuration."""
-        words = [word for pair in options.items() for word in pair]
+        words = [word for pair in options.items() if pair[0] != "maxclients" for word in pair]
         await self.do(("CONFIG", "SET", *words))
-        if "maxmemory" in options:
-            for pair in client_limits(int(options["maxmemory"])).items():
-                await self.exchange(("CONFIG", "SET", *pair))  # one that this machine's descriptors do not allow stays
+        if clients := options.get("maxclients"):
+            await self._set_clients(clients)
+
+    async def _set_clients(self, most: str) -> None:
+        """Take so many connections, or as many as this machine's descriptors allow."""
+        (answer,) = await self.exchange(("CONFIG", "SET", "maxclients", most))
+        if isinstance(answer, _NO):
+            allowed = re.search(r"try with (\d+)", str(answer))
+            await self.do(("CONFIG", "SET", "maxclients", allowed[1] if allowed else most))
 
     async def set_users(self, wanted: EngineUsers) -> None:
         """Bring the clients' users to what is wanted, each in one command. Raises EngineUnreachable, EngineRefused."""

@@ -116,7 +116,7 @@ class Performer:
             **on(steps.CloseClientPort, lambda step: engines.shun_clients(step.start_id)),
             **on(steps.OpenClientPort, lambda step: engines.take_clients(step.start_id, step.group)),
             **on(steps.EndScript, self._end_script),
-            **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.max_memory, step.append_fsync)),
+            **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.options)),
             **on(steps.RenewCertificate, self._renew_certificate),
             **on(steps.SetUsers, lambda step: engines.set_users(step.start_id, step.users, step.secrets)),
             **on(steps.Mark, lambda step: engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])),

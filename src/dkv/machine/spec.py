@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.access import hash_seed
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.model import Archive, ArchiveState, Database, Endpoint, Group, Process, State
-from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, Secrets, TeSpec
+from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, RunOptions, Secrets, TeSpec
 from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 
 NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
@@ -34,8 +36,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         peers=(*(peer(state, a) for a in others), *te_peers(state, database.name)),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
-        max_memory=database.options.max_memory or state.memoized(share, me),
-        append_fsync=database.options.append_fsync,
+        options=options_of(database, state.memoized(share, me)),
         led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
         users=state.memoized(users_of, database.name),
@@ -73,10 +74,22 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         peers=tuple(peers),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
-        max_memory=database.options.max_memory or share(state, me),
+        options=replace(options_of(database, share(state, me)), append_fsync=""),
         memory_only=True,
         users=state.memoized(users_of, database.name),
         tls=database.transport.tls,
+    )
+
+
+def options_of(database: Database, memory_share: int) -> RunOptions:
+    """The options that an engine of a database starts with; `memory_share` in bytes, where the database sets none."""
+    options = database.options
+    return RunOptions(
+        options.max_memory or memory_share,
+        options.append_fsync,
+        options.maxmemory_policy,
+        options.notify_keyspace_events,
+        options.max_clients,
     )
 
 

@@ -22,6 +22,7 @@ from dkv.engine.contract import (
     PeerNode,
     Position,
     QuiescePoint,
+    RunOptions,
     Secrets,
     TeSpec,
 )
@@ -262,8 +263,7 @@ class SetOptions(Step):
     guarded: ClassVar[bool] = True
     rest_ms: ClassVar[int] = 1_000
     start_id: int
-    max_memory: int
-    append_fsync: str
+    options: RunOptions
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,11 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "PUT", "databases/new", 400, "from outside", json={**body, "smHosts": {"s1": [0]}})
     await refused(world, "PUT", "databases/new", 400, "from outside", json={**body, "defaultOptions": {"ext-start": True}})
     await refused(world, "PUT", "databases/new", 400, "min-in-sync", json={**body, "defaultOptions": {"min-in-sync": "0"}})
-    hints = {"maxmemory-policy": "noeviction", "max-memroy": "Did you mean max-memory?", "color": "Options: append-fsync,"}
+    hints = {
+        "ext-start": "Every process is started by a manager.",
+        "max-memroy": "Did you mean max-memory?",
+        "color": "Options: append-fsync,",
+    }
     for name, hint in hints.items():
         await refused(world, "PUT", "databases/new", 400, f"no option {name}", hint, json={**body, "defaultOptions": {name: "x"}})
         await refused(world, "POST", "databases/test/options", 400, f"no option {name}", hint, json={name: "x", "mem": "1g"})

@@ -229,7 +229,12 @@ async def test_an_option_of_one_process_that_nothing_goes_by_is_refused(world: W
     sm = {"dbName": "test", "host": "s1", "archiveId": 0, "engineType": "SM"}
     for options, message, hint in (
         ({"color": "red"}, "no option color", "Options: append-fsync,"),
-        ({"maxmemory-policy": "allkeys-lru"}, "no option maxmemory-policy", "noeviction"),
+        ({"ext-start": "x"}, "no option ext-start", "Every process is started by a manager."),
+        (
+            {"maxmemory-policy": "allkeys-lru"},
+            "an option of the whole database test",
+            "set the option maxmemory-policy of store test",
+        ),
         ({"max-memory": "2gb"}, "an option of the whole database test", "set the option max-memory of store test to 2gb"),
     ):
         await refused(world, "POST", "processes", 400, message, hint, json={**sm, "overrideOptions": options})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dkv.database_options import OPTIONS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.facts import OptionsSeen
 from dkv.domain.model import Database, DatabaseOptions, Transport, evolve
-from dkv.domain.options import applied, effects, merged, too_many_in_sync
+from dkv.domain.options import applied, effects, merged, passed_on, too_many_in_sync
 from dkv.domain.orders import SetDatabaseOptions
 from dkv.domain.refusals import living_database, no, stale_fact
 from dkv.domain.rules.databases import note_insecure
@@ -73,16 +74,24 @@ def options_seen(draft: Draft, command: OptionsSeen) -> Refused | None:
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
-    runs = evolve(process.runs, append_fsync=command.append_fsync, max_memory=command.max_memory)
+    runs = evolve(
+        process.runs,
+        append_fsync=command.append_fsync,
+        max_memory=command.max_memory,
+        maxmemory_policy=command.maxmemory_policy,
+        notify_keyspace_events=command.notify_keyspace_events,
+        max_clients=command.max_clients,
+    )
     if process.runs == runs:
         return stale_fact(f"that is known of process {process.start_id}")
     process = draft.put_process(process, runs=runs)
     memory = command.max_memory or "its share"
     fsync = f", append-fsync {command.append_fsync}" if command.append_fsync else ""
+    rest = "".join(f", {name} {value}" for name, value in passed_on(runs).items() if value != OPTIONS[name].default)
     draft.note(
         "process.options",
         f"process {process.start_id}",
-        f"its manager saw that it runs with max-memory {memory}{fsync}",
+        f"its manager saw that it runs with max-memory {memory}{fsync}{rest}",
         database=process.database,
         start_id=process.start_id,
         archive_id=process.archive_id,

@@ -331,7 +331,14 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
         pid=command.pid,
         port=port,
         loading_percent=100,
-        runs=RunsWith(command.append_fsync, command.max_memory, command.users),
+        runs=RunsWith(
+            command.append_fsync,
+            command.max_memory,
+            command.users,
+            maxmemory_policy=command.maxmemory_policy,
+            notify_keyspace_events=command.notify_keyspace_events,
+            max_clients=command.max_clients,
+        ),
     )
     if archive and was_started:
         draft.move_archive(archive, "launched")

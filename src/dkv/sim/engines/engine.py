@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from dkv.engine import config
@@ -89,7 +90,7 @@ class SimEngine:
         self.forgotten: set[str] = set()
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
-        self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
+        self.options = replace(spec.options, append_fsync="") if spec.memory_only else spec.options
         self.tls, self.paused_until, self.held = spec.certificate, 0.0, False  # held: fenced so that writes wait
         self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
         self.unfinished: list[Entry] = []
@@ -179,7 +180,7 @@ class SimEngine:
         if not self.alive:
             return
         self.net.later(1.0, self._cron)
-        if self.disk is not None and self.append_fsync == "everysec":
+        if self.disk is not None and self.options.append_fsync == "everysec":
             self.disk.unsynced = 0
         if not self.silent and not self.busy and not self.loading:
             self.replication.cron()

@@ -28,6 +28,7 @@ from dkv.engine.contract import (
     PeerNode,
     Position,
     QuiescePoint,
+    RunOptions,
     Secrets,
     Survey,
     TailPlan,
@@ -436,10 +437,10 @@ class SimEngines:
         """See the contract."""
         await self._ask("end script", start_id, lambda engine: None)
 
-    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+    async def set_options(self, start_id: int, options: RunOptions) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of("set options", engine, lambda engine: _set(engine, max_memory, append_fsync))
+            await self._ask_of("set options", engine, lambda engine: _set(engine, options))
 
     async def set_users(self, start_id: int, users: EngineUsers, secrets: Secrets) -> None:
         """See the contract."""
@@ -606,12 +607,10 @@ def _unless_busy(engine: SimEngine, answer: Callable[[SimEngine], T]) -> T:
     return answer(engine)
 
 
-def _set(engine: SimEngine, max_memory: int, append_fsync: str) -> None:
+def _set(engine: SimEngine, options: RunOptions) -> None:
     """CONFIG SET; refused while it loads."""
     if engine.loading:
         raise EngineRefused("LOADING the dataset")
-    engine.max_memory = max_memory
-    if engine.disk is not None:
-        engine.append_fsync = append_fsync
-        if append_fsync == "always":
-            engine.disk.unsynced = 0  # the next turn of its loop reaches the device with all that was put off
+    engine.options = options if engine.disk else replace(options, append_fsync="")
+    if engine.disk is not None and options.append_fsync == "always":
+        engine.disk.unsynced = 0  # the next turn of its loop reaches the device with all that was put off

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from dkv.database_options import events_shown
 from dkv.engine.contract import (
     ClusterSeen,
     EngineOptions,
@@ -21,6 +22,7 @@ from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.gossip import line
 
+CLIENTS_BY_MEMORY = 800  # connections
 FREE = 10**12  # bytes free on each disk
 WHOLE_EVERY = 5.0  # s what only orders and gossip change may be old at a look that is not thorough
 LINK_DOWN = 10**9  # ms of silence shown for a link that is down, as the real driver shows it
@@ -57,7 +59,7 @@ def statistics_of(engine: SimEngine) -> dict[str, str]:
         "uptime_in_seconds": str(int(engine.net.now() - engine.born_at)),
         "role": "master" if leads else "slave",
         "loading": str(int(engine.loading)),
-        "maxmemory": str(engine.max_memory),
+        "maxmemory": str(engine.options.max_memory),
         "cmdstat_get": f"calls={engine.gets},usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
         "cmdstat_set": f"calls={engine.puts},usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
         "db0": f"keys={len(engine.data)},expires=0,avg_ttl=0",
@@ -129,9 +131,22 @@ def _look(engine: SimEngine) -> EngineSeen:
             paused=now < engine.waits_until,
             yields=leads and engine.paused_until - now >= 2.0,
         ),
-        options=EngineOptions(
-            engine.max_memory, engine.append_fsync, None if engine.loading else engine.users, _leaf(engine), engine.secrets.digest
-        ),
+        options=_options(engine),
+    )
+
+
+def _options(engine: SimEngine) -> EngineOptions:
+    options = engine.options
+    return EngineOptions(
+        options.max_memory,
+        options.append_fsync,
+        None if engine.loading else engine.users,
+        _leaf(engine),
+        engine.secrets.digest,
+        options.maxmemory_policy,
+        events_shown(options.notify_keyspace_events),
+        options.max_clients or CLIENTS_BY_MEMORY,
+        CLIENTS_BY_MEMORY,
     )
 
 

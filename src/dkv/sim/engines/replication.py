@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dkv.engine.contract import Cause, EngineSpec, Secrets, TlsFiles
+from dkv.engine.contract import Cause, EngineSpec, RunOptions, Secrets, TlsFiles
 from dkv.sim.engines.certificates import believe_each_other
 from dkv.sim.engines.disk import GETACK, PING, Disk, Entry
 from dkv.sim.engines.histories import grown
@@ -37,7 +37,7 @@ class ReplicatedEngine(Endpoint, Protocol):
     secrets: Secrets
     tls: TlsFiles | None
     torn: bool
-    append_fsync: str
+    options: RunOptions
     disk: Disk | None
     data: dict[str, str]
     replication: Replication
@@ -111,7 +111,7 @@ class Replication:
             if entry.durable and engine.disk.drive.trouble:
                 engine.perish(engine.disk.drive.trouble)
                 return False
-            engine.disk.append(entry, synced=engine.append_fsync == "always")
+            engine.disk.append(entry, synced=engine.options.append_fsync == "always")
         if entry.wipes:
             engine.data.clear()
         elif entry.key:
