@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dkv.engine import archive
 from dkv.engine.contract import ArchiveRefused, Cause
 from tests.contract.engine_harness import ValkeyMachine, ended, leading, seen
 from tests.disks import fill_up, small_disk
@@ -100,3 +102,15 @@ def test_nothing_is_started_without_room_for_its_end(tmp_path: Path) -> None:
         await seen(machine, 1)
 
     play_on_small_disks(tmp_path, scenario, "manager/run")
+
+
+def test_a_lock_that_is_taken_on_a_full_disk_is_free_again_afterwards(tmp_path: Path) -> None:
+    """A manager that held on to it could not start that archive until it was restarted itself."""
+    with small_disk(tmp_path / "archive", "1m") as disk:
+        fill_up(disk)
+        lock = archive.take_lock(str(disk))
+        assert lock is not None
+        assert archive.take_lock(str(disk)) is None
+        assert archive.lock_holder(str(disk)) == "unknown"
+        os.close(lock)
+        assert not archive.lock_is_held(str(disk))

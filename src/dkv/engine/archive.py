@@ -71,11 +71,14 @@ def take_lock(directory: str) -> int | None:
         fd = files.open_file(LOCK_FILE, os.O_RDWR | os.O_CREAT, at=folder)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.sweep(folder)
+            sweep_engine(folder)
         except BlockingIOError:
             os.close(fd)
             return None
-        files.sweep(folder)
-        sweep_engine(folder)
+        except BaseException:
+            os.close(fd)  # else this process holds the lock until it ends, and gets the archive never again
+            raise
     sign_lock(fd, os.getpid())
     return fd
 
@@ -101,9 +104,12 @@ def _sweep(folder: int) -> None:
 
 
 def sign_lock(fd: int, pid: int) -> None:
-    """Write into the lock file who holds it, for the sentence "in use by pid N"."""
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{pid}\n".encode(), 0)
+    """Write into the lock file who holds it, for the sentence "in use by pid N". A full disk has no room for that: then it
+    names no holder, and the lock is held all the same.
+    """
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{pid}\n".encode(), 0)
 
 
 def lock_holder(directory: str) -> str:
