@@ -168,7 +168,7 @@ class ChaosDomain(HostsDomain):
     def _environment(self, place: Place) -> dict[str, str]:
         environ = super()._environment(place)
         if self._is_launched:
-            environ["PYTHONPATH"] = str(ROOT)
+            environ["PYTHONPATH"] = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
             environ[launch.CLOCK] = str(self._clock_file(place.server_id))
             environ[launch.PLANT] = self._plant
         return environ
