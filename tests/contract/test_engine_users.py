@@ -17,12 +17,13 @@ def hashed(password: str) -> str:
 SECRETS = Secrets("s3cret")
 ADA = EngineUser("ada", (hashed("a"),))
 EVE = EngineUser("eve", tuple(sorted((hashed("e"), hashed("new")))), read_only=True, keys=("foo:*", "\"b'ä?"), scripting=False)
-KINDS = tuple(
+LIMITED = tuple(
     EngineUser(f"user-{read_only}-{scripting}-{bool(keys)}", (hashed("x"),), read_only, keys, scripting)
     for read_only in (False, True)
     for scripting in (False, True)
     for keys in ((), ("a*", "b*"))
 )
+KINDS = (*LIMITED, EngineUser("watch", (hashed("w"),), monitor=True))
 
 
 def test_users_are_set_on_a_running_engine_and_seen(engine_machine: Machine) -> None:

@@ -43,7 +43,7 @@ def _hashed(line: Line) -> str:
 
 @verb("user")
 def _create_user(runner: ScenarioRunner, line: Line) -> Command:
-    """`user orders ada` with `password=`, `keys=a*,b*`, `read-only`, `no-scripting`. `_` in the name stands for a blank."""
+    """`user orders ada` with `password=`, `keys=a*,b*`, `read-only`, `no-scripting`, `monitor`. `_` in a name is a blank."""
     return orders.CreateDatabaseUser(
         now=runner.world.now,
         actor="user ops",
@@ -53,6 +53,7 @@ def _create_user(runner: ScenarioRunner, line: Line) -> Command:
         read_only=line.has("read-only"),
         keys=tuple(pattern.replace("_", " ") for pattern in line.options.get("keys", "").split(",") if pattern),
         scripting=not line.has("no-scripting"),
+        monitor=line.has("monitor"),
     )
 
 

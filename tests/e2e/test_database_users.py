@@ -177,7 +177,14 @@ def test_users_are_shown_without_passwords_and_limits_hold_on_the_engine(domain:
     (at, *_) = ports(domain)
     for command in (("SET", "a:1", "x"), ("GET", "b"), ("EVAL", "return 1", "0"), ("CONFIG", "GET", "*")):
         assert "o permissions" in answer(at, "limited", password, *command), command
-    domain.do("delete", "database-user", "--db-name", STORE, "--name", "limited")
+    watching = make(domain, "watch", "--monitor")
+    assert "see numbers and logs" in domain.do("show", "database-users", "--db-name", STORE).out
+    assert answer(at, "watch", watching, "SLOWLOG", "LEN").isdigit()
+    assert "o permissions" in answer(at, "watch", watching, "GET", "a:1")
+    both = domain.dkv("create", "database-user", "--db-name", STORE, "--name", "both", "--monitor", "--read-only")
+    assert both.code != 0 and "A monitor uses no keys" in both.err
+    for name in ("limited", "watch"):
+        domain.do("delete", "database-user", "--db-name", STORE, "--name", name)
     settled(domain)
     assert set(lets_in(domain, "limited", password)) == {False}
 

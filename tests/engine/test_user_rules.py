@@ -14,7 +14,9 @@ from valkey.asyncio import Valkey
 from valkey.exceptions import AuthenticationError, ResponseError
 from valkey.exceptions import ConnectionError as Disconnected
 
+from dkv.engine.config import replica_password
 from dkv.engine.contract import EngineUser, EngineUsers
+from dkv.engine.users import users_seen
 from tests.contract.engine_harness import ValkeyMachine, leading
 
 Do = Callable[..., Awaitable[Any]]
@@ -32,6 +34,7 @@ NO_SCRIPTS = EngineUser("plain", (hashed("p"),), scripting=False)
 SOME_KEYS = EngineUser("part", (hashed("p"),), keys=("a:*",))
 READS_SOME = EngineUser("part-reader", (hashed("p"),), read_only=True, keys=("a:*",), scripting=False)
 USERS = (DBA, READER, NO_SCRIPTS, SOME_KEYS, READS_SOME)
+MONITOR = EngineUser("watch", (hashed("p"),), monitor=True)
 
 ON_CONNECT = """
 HELLO 2|CLIENT SETINFO LIB-NAME x|CLIENT SETINFO LIB-VER 1|CLIENT SETNAME x|CLIENT GETNAME|CLIENT ID|CLIENT INFO|CLIENT LIST
@@ -69,6 +72,18 @@ SUNIONSTORE a:3 secret|SORT a:1 BY secret*|SORT_RO a:1 BY secret* GET secret*|XR
 """
 
 
+BY_MONITORS = """
+HELLO 2|CLIENT SETINFO LIB-NAME x|CLIENT SETNAME x|CLIENT ID|INFO|INFO everything|INFO commandstats|ROLE|DBSIZE|TIME|COMMAND
+SLOWLOG GET 10|SLOWLOG LEN|COMMANDLOG GET 10 slow|COMMANDLOG LEN large-reply|LATENCY LATEST|LATENCY HISTORY command
+LATENCY HISTOGRAM|LATENCY DOCTOR|MODULE LIST|MEMORY STATS|MEMORY DOCTOR|CLIENT LIST|CLUSTER INFO|CLUSTER NODES|CLUSTER SLOTS
+CLUSTER SHARDS|CLUSTER SLOT-STATS ORDERBY key-count|CLUSTER LINKS|CLUSTER MYID|PUBSUB NUMPAT|FUNCTION STATS|ACL WHOAMI|PING
+"""
+"""What redis_exporter, Valkey Admin and Redis Insight ask for their numbers."""
+OF_KEYS = """
+GET a:1|SET a:1 x|DUMP a:1|TYPE a:1|SCAN 0|KEYS *|RANDOMKEY|MEMORY USAGE a:1|OBJECT ENCODING a:1|DEL a:1|EVAL return(1) 0
+PUBLISH c x|SUBSCRIBE c|FLUSHALL|FUNCTION LIST|CLUSTER GETKEYSINSLOT 0 9|CLIENT TRACKING ON BCAST|SORT a:1|MULTI
+"""
+
 REFUSED = ("NoPermission", "MODULE command not allowed", "denied in Cluster mode", "don't hash to the same slot")
 """What says that nothing was done. Where the keys of a command are checked for their slot first, no permission is asked for."""
 
@@ -81,7 +96,7 @@ def played(tmp_path: Path, scenario: Callable[[ValkeyMachine, Callable[..., Valk
     """A scenario on an engine that leads, lets these users in, and holds two keys."""
 
     async def whole(machine: ValkeyMachine) -> None:
-        spec = replace(machine.spec(1, 1), users=EngineUsers(open=False, users=USERS))
+        spec = replace(machine.spec(1, 1), users=EngineUsers(open=False, users=(*USERS, MONITOR)))
         await leading(machine, spec)
         await machine.engines.take_clients(1)
         await machine.engines._known(1).valkey.do(("SET", "a:1", "one"), ("SET", "secret", "s3cret"))
@@ -168,6 +183,26 @@ def test_a_user_is_held_to_its_limits(tmp_path: Path) -> None:
             assert "permission" in said.lower() or "can't" in said, said
         said = await answer(client("part"), "EVAL", "return redis.call('get', 'secret')", "0")
         assert "s3cret" not in said and "permission" in said.lower(), said
+
+    played(tmp_path, scenario)
+
+
+def test_a_monitor_sees_numbers_and_logs_and_neither_keys_nor_secrets(tmp_path: Path) -> None:
+    async def scenario(machine: ValkeyMachine, client: Callable[..., Valkey]) -> None:
+        manager = machine.engines._known(1).valkey
+        await manager.do(("CONFIG", "SET", "commandlog-execution-slower-than", "0"), ("SET", "a:1", "one"))
+        secrets = machine.spec(1, 1).secrets
+        await machine.engines.set_users(1, EngineUsers(open=False, users=(*USERS, MONITOR)), secrets)
+        watch = client("watch")
+        answers = [(words, await answer(watch, *words)) for words in commands(BY_MONITORS)]
+        assert [(words, said) for words, said in answers if "NoPermission" in said or "ResponseError" in said] == []
+        hidden = (secrets.used, replica_password(secrets.used), hashed(secrets.used), hashed("p"), "s3cret")
+        assert [words for words, said in answers if any(secret in said for secret in hidden)] == []
+        shown = {"MODULE LIST", "LASTSAVE", "COMMANDLOG GET 1 slow", "SLOWLOG GET", "LATENCY DOCTOR"}
+        assert {leak.partition(":")[0] for leak in await leaks(watch, FORBIDDEN)} == shown
+        assert await leaks(watch, OF_KEYS) == []
+        (lines,) = await manager.do(("ACL", "LIST"))
+        assert {*users_seen(lines).users} == {*USERS, MONITOR}
 
     played(tmp_path, scenario)
 

@@ -34,13 +34,15 @@ Password = Annotated[str, Field(min_length=1)]
 
 
 class DatabaseUserBody(Body):
-    """A new user: its name, its password, and what it may. `keys` are patterns of the keys it may use; none: all."""
+    """A new user: its name, its password, and what it may. `keys` are patterns of the keys it may use; none: all.
+    A `monitor` sees numbers, connections and the logs of slow commands, and no key."""
 
     name: str
     password: Password
     read_only: bool = False
     keys: Annotated[list[str], Field(default_factory=list)]
     scripting: bool = True
+    monitor: bool = False
 
 
 class PasswordBody(Body):
@@ -72,6 +74,7 @@ async def create_user(name: str, body: DatabaseUserBody, manager: Manager, key: 
         read_only=body.read_only,
         keys=tuple(body.keys),
         scripting=body.scripting,
+        monitor=body.monitor,
     )
     return await _changed(manager, name, body.name, command, key)
 
@@ -137,6 +140,7 @@ def _view(user: DatabaseUser) -> schemas.DatabaseUser:
         "readOnly": user.read_only,
         "keys": list(user.keys),
         "scripting": user.scripting,
+        "monitor": user.monitor,
         "passwords": len(user.passwords),
         "madeBy": user.made_by,
         "madeAt": user.made_at,

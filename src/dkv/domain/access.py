@@ -75,6 +75,7 @@ class DatabaseUser:
     read_only: bool = False
     keys: tuple[str, ...] = ()
     scripting: bool = True
+    monitor: bool = False  # it sees numbers, logs of slow commands and connections, and no key
     made_by: str = ""
     made_at: int = 0
     changed_at: int = 0

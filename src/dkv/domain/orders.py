@@ -350,6 +350,7 @@ class CreateDatabaseUser(Command):
     read_only: bool = False
     keys: tuple[str, ...] = ()
     scripting: bool = True
+    monitor: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -182,6 +182,7 @@ class EngineUser:
     read_only: bool = False
     keys: tuple[str, ...] = ()
     scripting: bool = True
+    monitor: bool = False  # it uses no key at all
     altered: str = ""
 
 

@@ -34,6 +34,15 @@ _NO_SCRIPTING = ("-@scripting",)
 _SOME_KEYS = tuple(  # commands that name keys without asking for them, or touch all
     "-keys -scan -clusterscan -randomkey -flushall -flushdb -cluster|getkeysinslot -client|tracking".split()
 )
+_MONITOR = (  # what exporters and tools ask; of CONFIG GET no part can be allowed, and it shows the replication password
+    *("-@all", "+auth", "+hello", "+ping", "+echo", "+quit", "+reset", "+select", "+command", "+info", "+role", "+time"),
+    *("+dbsize", "+lastsave", "+readonly", "+readwrite", "+acl|whoami", "+module|list", "+function|stats", "+memory|stats"),
+    *("+memory|doctor", "+memory|malloc-stats", "+pubsub|numpat", "+pubsub|shardnumsub", "+pubsub|numsub"),
+    *(f"+client|{word}" for word in "setname getname setinfo id info list capa no-touch reply trackinginfo".split()),
+    *(f"+cluster|{word}" for word in "info nodes slots shards myid myshardid links keyslot slot-stats replicas slaves".split()),
+    *("+slowlog|get", "+slowlog|len", "+commandlog|get", "+commandlog|len"),
+    *(f"+latency|{word}" for word in "latest history doctor graph histogram".split()),
+)
 _EVERYBODY = ("on", "nopass", "~*", "&*", *_CLIENT)
 _NOBODY = ("off", "resetchannels", "-@all")
 
@@ -88,6 +97,8 @@ def _wanted(users: EngineUsers) -> dict[str, tuple[str, ...]]:
 
 
 def _words(user: EngineUser) -> tuple[str, ...]:
+    if user.monitor:
+        return ("on", *(f"#{password}" for password in user.passwords), "resetchannels", *_MONITOR)
     keys = [f"~{pattern}" for pattern in user.keys or ("*",)]
     return ("on", *(f"#{password}" for password in user.passwords), *keys, "&*", *_rules(user))
 
@@ -123,6 +134,8 @@ def _seen(lines: tuple[bytes, ...]) -> EngineUsers:
 def _user(name: str, words: list[str]) -> EngineUser:
     passwords = tuple(sorted(word[1:] for word in words if word[:1] == "#"))
     keys = tuple(word[1:] for word in words if word[:1] == "~")
+    if words == list(_words(monitor := EngineUser(name, passwords, monitor=True))):
+        return monitor
     for read_only in (False, True):
         for scripting in (True, False):
             user = EngineUser(name, passwords, read_only=read_only, keys=() if keys == ("*",) else keys, scripting=scripting)

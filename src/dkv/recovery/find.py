@@ -176,7 +176,8 @@ def users_of(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
 
 
 def _user(database: str, user: EngineUser) -> DatabaseUser:
-    return DatabaseUser(database, user.name, user.passwords, read_only=user.read_only, keys=user.keys, scripting=user.scripting)
+    limits = {"read_only": user.read_only, "keys": user.keys, "scripting": user.scripting, "monitor": user.monitor}
+    return DatabaseUser(database, user.name, user.passwords, **limits)  # type: ignore[arg-type]
 
 
 def _options(conf: dict[str, str], host: str) -> DatabaseOptions:

@@ -723,6 +723,7 @@ class DatabaseUser(TypedDict):
     readOnly: bool
     keys: list[str]
     scripting: bool
+    monitor: bool
     passwords: int
     madeBy: str
     madeAt: Ms

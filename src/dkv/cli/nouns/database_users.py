@@ -39,6 +39,9 @@ VERBS = (
             Param("--read-only", "switch", "it may read, and change nothing", default=False),
             Param("--keys", "words", "patterns of the keys that it may use, such as orders:*; default: all"),
             Param("--no-scripting", "switch", "it may run no scripts and functions", default=False),
+            Param(
+                "--monitor", "switch", "for exporters: it sees numbers, connections and slow commands, and no key", default=False
+            ),
             PASSWORD,
             *CHANGES,
         ),
@@ -92,7 +95,7 @@ def create(session: Session, bound: Bound) -> int:
         "readOnly": bound["--read-only"],
         "keys": bound["--keys"] or [],
         "scripting": not bound["--no-scripting"],
-    }
+    } | ({"monitor": True} if bound["--monitor"] else {})
     native(session, bound).change("POST", _path(bound), body)
     _say(session, bound, password if made else "", f"User {bound['--name']} of {bound['--db-name']} is let in from now on.")
     return DONE
@@ -175,6 +178,8 @@ def _path(bound: Bound) -> str:
 
 
 def _row(user: schemas.DatabaseUser) -> tuple[str, ...]:
+    if user["monitor"]:
+        return (user["name"], "see numbers and logs", "none", str(user["passwords"]), moment(user["changedAt"]))
     may = ("read" if user["readOnly"] else "read and write") + ("" if user["scripting"] else ", no scripts")
     return (user["name"], may, " ".join(user["keys"]) or "all", str(user["passwords"]), moment(user["changedAt"]))
 
