@@ -150,7 +150,8 @@ def described() -> frozenset[tuple[str, str]]:
     )
 
 
-HIDDEN = {("GET", path) for path in ("/docs", "/openapi.json", "/admin/v1/openapi.json", "/api/1/openapi.json")}
+PAGES = ("/", "/console/{file}", "/docs", "/openapi.json", "/admin/v1/openapi.json", "/api/1/openapi.json")
+HIDDEN = {("GET", path) for path in PAGES}
 
 
 def test_every_route_has_a_right_and_every_right_a_route() -> None:
@@ -160,7 +161,14 @@ def test_every_route_has_a_right_and_every_right_a_route() -> None:
 
 def example(template: str) -> str:
     path = template
-    for name, value in {"sequence": "1", "archive_id": "1", "start_id": "1", "copy_id": "1", "region_id": "1"}.items():
+    for name, value in {
+        "file": "app.js",
+        "sequence": "1",
+        "archive_id": "1",
+        "start_id": "1",
+        "copy_id": "1",
+        "region_id": "1",
+    }.items():
         path = path.replace("{" + name + "}", value)
     return path.replace("{", "").replace("}", "")
 
@@ -174,7 +182,7 @@ def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template:
         path = example(template)
         found = match(path, method)
         assert found and found.template == template
-        if template in ("/admin/v1/events", "/api/1/peers/{server_id}/shutdown"):
+        if template in ("/admin/v1/events", "/admin/v1/live", "/api/1/peers/{server_id}/shutdown"):
             return  # endless, or ends the manager
         answer = await at.ask(method, path, Peer(uid=0), {})
         assert answer.status_code not in (401, 405) and "not_allowed" not in answer.text, answer.text
@@ -192,7 +200,9 @@ def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
     assert peer and peer.parts == {"serverId": "s1"}
     slashes = match("/api/1/kvstore/a/b\n/c")
     assert slashes and slashes.parts == {"name": "a/b\n/c"}
-    for path in ("", "/", "/api/1", "/api/1/peers/", "//api/1/peers", "/api/1/peers/a/b", "/API/1/peers", "/x" * 9_000):
+    page = match("/")
+    assert page and page.template == "/" and page.parts == {}
+    for path in ("", "/api/1", "/api/1/peers/", "//api/1/peers", "/api/1/peers/a/b", "/API/1/peers", "/x" * 9_000):
         assert match(path) is None, path
 
 
@@ -227,7 +237,7 @@ async def test_without_credentials_only_what_is_open_is_answered(at: Guarded) ->
             assert answer.status_code == (409 if template == "/admin/v1/join" else 200), template  # which wants a token
         else:
             no_credentials(answer, "no credentials")
-    for path in ("/nothing", "/api/1/nothing", "/", "/admin/v1/stores/", "//admin/v1/stores"):
+    for path in ("/nothing", "/api/1/nothing", "/console/", "/console", "/admin/v1/stores/", "//admin/v1/stores"):
         no_credentials(await at.ask("GET", path))
 
 
@@ -425,10 +435,11 @@ async def test_nobody_gives_or_takes_over_what_it_does_not_have(at: Guarded) -> 
 
 
 class Stream:
-    """An events stream of a guarded manager, judged again every 20 ms, from its first words on."""
+    """A stream of a guarded manager, of events unless its path says else, judged again every 20 ms, from its first words on."""
 
-    def __init__(self, at: Guarded, peer: Peer | None, headers: Mapping[str, str]) -> None:
+    def __init__(self, at: Guarded, peer: Peer | None, headers: Mapping[str, str], path: str = "/admin/v1/events") -> None:
         self._at = at
+        self._path = path
         at.api = create_app(at.world.context("s1"), replace(at.control, judged_every=0.02))
         self._headers = {"host": f"{HOSTS['s1']}:{PORT}", **headers}
         self._peer = peer
@@ -440,7 +451,7 @@ class Stream:
             "type": "http",
             "scheme": "http",
             "method": "GET",
-            "path": "/admin/v1/events",
+            "path": self._path,
             "query_string": b"",
             "headers": [(name.lower().encode(), text.encode()) for name, text in self._headers.items()],
             "client": ("127.0.0.1", 1),
@@ -449,7 +460,7 @@ class Stream:
         }
         self._task = asyncio.create_task(self._at.api(scope, self._receive, self._send))
         async with asyncio.timeout(30):
-            while not any(b": events follow" in piece for piece in self._received):
+            while not any(piece.startswith((b": events follow", b"data: ")) for piece in self._received):
                 assert not self._task.done(), self._received
                 await asyncio.sleep(0)
         return self
@@ -459,6 +470,7 @@ class Stream:
             await self.ended.wait()
             await self._task
         await self._at.api.streams.close()
+        await self._at.api.hub.close()
 
     async def _receive(self) -> Any:
         await self.ended.wait()
@@ -470,15 +482,19 @@ class Stream:
             self.ended.set()
 
 
-@guarded
-async def test_a_stream_ends_soon_after_its_token_was_deleted_and_goes_on_while_the_state_is_away(at: Guarded) -> None:
-    token = await at.token("viewer")
-    async with Stream(at, None, token) as stream:
-        at.world.away = True
-        await asyncio.sleep(0.1)  # judged some times meanwhile
-        assert not stream.ended.is_set()
-        at.world.away = False
-        await at.world.submit(DeleteToken(token_id=token["Authorization"].split("_")[1]))
+@pytest.mark.parametrize("path", ["/admin/v1/events", "/admin/v1/live"])
+def test_a_stream_ends_soon_after_its_token_was_deleted_and_goes_on_while_the_state_is_away(path: str) -> None:
+    @guarded
+    async def case(at: Guarded) -> None:
+        token = await at.token("viewer")
+        async with Stream(at, None, token, path) as stream:
+            at.world.away = True
+            await asyncio.sleep(0.1)  # judged some times meanwhile
+            assert not stream.ended.is_set()
+            at.world.away = False
+            await at.world.submit(DeleteToken(token_id=token["Authorization"].split("_")[1]))
+
+    case()
 
 
 @guarded

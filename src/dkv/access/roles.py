@@ -15,7 +15,7 @@ from dkv.domain.access import AllowedRequest, Pairs, Role
 from dkv.domain.admission import containing
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
-from dkv.domain.rights import BUILT_IN, SENSITIVE, Right
+from dkv.domain.rights import ADMIN, BUILT_IN, SENSITIVE, Right
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,18 @@ def judge(caller: Caller, access_request: AccessRequest, roles: Mapping[str, Rol
     if not verdicts or not all(verdicts):
         return _refusal(caller, access_request)
     return NEEDS_PAYLOAD if NEEDS_PAYLOAD in verdicts else ALLOWED
+
+
+def rights_of(caller: Caller | None, roles: Mapping[str, Role]) -> tuple[frozenset[Right], bool]:
+    """The rights that a caller has by built-in roles, those of an administrator without a caller; and whether it also has roles
+    that somebody made, by which it may do more. For those who show a person what is worth a try.
+    """
+    if caller is None:
+        return BUILT_IN[ADMIN], False
+    held = [containing(roles, granted) for granted in caller.grants]
+    rights = [frozenset().union(*(BUILT_IN[name] for name in names if name in BUILT_IN)) for names in held]
+    others = any(name not in BUILT_IN for names in held for name in names)
+    return (frozenset.intersection(*rights) if rights else frozenset()), others
 
 
 def _granted(granted: Sequence[str], access_request: AccessRequest, roles: Mapping[str, Role]) -> Allowed | NeedsPayload | None:

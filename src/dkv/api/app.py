@@ -15,15 +15,18 @@ from starlette.types import Message, Receive, Scope, Send
 from dkv.api import (
     access,
     authority,
+    console_files,
     database_users,
     description,
     docs,
     events,
     hotcopies,
+    live,
     logs,
     machines,
     maintenance,
     metrics,
+    numbers,
     plan,
     problems,
     prometheus,
@@ -48,9 +51,11 @@ NATIVE = (
     maintenance,
     machines,
     metrics,
+    numbers,
     prometheus,
     logs,
     events,
+    live,
     status,
     recovery,
     hotcopies,
@@ -59,6 +64,7 @@ NATIVE = (
     plan,
     docs,
     description,
+    console_files,
 )
 
 
@@ -72,6 +78,7 @@ class Api:
         self.sampler = metrics.Sampler(manager)
         self.examination = machines.Examination()
         self.streams = Streams(manager)
+        self.hub = live.Hub(manager, judged=control is not None)
         self.reporter = access.Reporter(control) if control else None
         native = self._application(False, problems.answer)
         dialect = self._application(True, errors.answer)
@@ -132,5 +139,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.api.sampler.close()
     await app.state.api.streams.close()
+    await app.state.api.hub.close()
     if app.state.api.reporter:
         await app.state.api.reporter.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,11 +13,10 @@ from fastapi import Header, Path, Query, Request
 from fastapi.responses import Response
 
 from dkv.access.principals import Kind
-from dkv.api.access import STILL_ALLOWED
 from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
-from dkv.api.streams import PAGE, POLL, Streams
+from dkv.api.streams import PAGE, POLL, Judging, Streams, judging_of
 from dkv.store.contract import StoredEvent, StoreError
 from dkv.wire import schemas, views
 
@@ -73,10 +72,7 @@ async def events(
     if "application/json" in accept and "text/event-stream" not in accept:
         return {"events": await _page(manager, after, wanted, limit), "oldest": await _oldest(manager)}
     streams: Streams = request.app.state.api.streams
-    api = request.app.state.api
-    still = request.scope.get(STILL_ALLOWED)  # none where the state could not be read: that is the local administrator
-    judging = Judging(still, api.control.judged_every) if api.control and still else Judging()
-    stream = _stream(manager, streams, _resumed(last_event_id, after), wanted, judging)
+    stream = _stream(manager, streams, _resumed(last_event_id, after), wanted, judging_of(request))
     return streams.answer(request.client.host if request.client else "", stream)
 
 
@@ -143,19 +139,6 @@ async def _before_newest(manager: ManagerContext, count: int, wanted: Wanted) ->
         events = wanted.of(batch) + events
         end = start
     return int(events[-count]["sequence"]) - 1 if len(events) >= count else 0
-
-
-async def always() -> bool:
-    """Without access control every stream goes on."""
-    return True
-
-
-@dataclass(frozen=True)
-class Judging:
-    """Whether a stream may go on, and every how many seconds that is asked."""
-
-    is_allowed: Callable[[], Awaitable[bool]] = always
-    every: float = 10.0
 
 
 async def _stream(manager: ManagerContext, streams: Streams, after: int, wanted: Wanted, judging: Judging) -> AsyncIterator[str]:

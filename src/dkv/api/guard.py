@@ -138,10 +138,12 @@ def _protecting(send: Send) -> Send:
 
 
 def _protected(message: Message) -> Message:
-    """An answer with the headers that make a browser take it for no more than it is."""
+    """An answer with the headers that make a browser take it for no more than it is; those that it has already stay."""
     if message["type"] != "http.response.start":
         return message
-    return {**message, "headers": [*message.get("headers", ()), *PROTECTION]}
+    given = message.get("headers", ())
+    names = {name.lower() for name, _ in given}
+    return {**message, "headers": [*given, *(header for header in PROTECTION if header[0] not in names)]}
 
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::[0-9]{1,5})?")

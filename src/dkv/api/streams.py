@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from dkv.api.access import STILL_ALLOWED
 from dkv.api.context import ManagerContext
 from dkv.api.problems import refuse
 from dkv.store.contract import StoreError
@@ -23,6 +26,26 @@ log = logging.getLogger("dkv.api")
 
 PAGE = 500  # events read at once
 POLL = 0.25  # s between two looks whether the manager ends, and until a state that failed is asked again
+
+
+async def always() -> bool:
+    """Without access control every stream goes on."""
+    return True
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Whether a stream may go on, and every how many seconds that is asked."""
+
+    is_allowed: Callable[[], Awaitable[bool]] = always
+    every: float = 10.0
+
+
+def judging_of(request: Request) -> Judging:
+    """How the stream that answers a request is judged again: what was revoked ends."""
+    control = request.app.state.api.control
+    still = request.scope.get(STILL_ALLOWED)  # none where the state could not be read: that is the local administrator
+    return Judging(still, control.judged_every) if control and still else Judging()
 
 
 class Streams:

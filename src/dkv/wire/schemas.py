@@ -672,6 +672,99 @@ class Records(TypedDict):
     records: dict[str, str]
 
 
+class Follower(TypedDict):
+    """A follower as its leader's engine sees it: what of the stream it has not acknowledged, and for how many seconds."""
+
+    address: str
+    state: str
+    lagBytes: int
+    silentSeconds: int
+
+
+class EngineNumbers(TypedDict):
+    """One engine process at one moment. `gets`, `puts` and `removes` are counted since it started. `memory` and `maxMemory` (0:
+    no limit) in bytes; `p50` and `p99` are microseconds of the data command it ran most, since it started, null before the first.
+    `leaderHeard`: seconds since a follower heard its leader, null for others and while the link is down (`linkUp` false).
+    """
+
+    startId: int
+    gets: int
+    puts: int
+    removes: int
+    keys: int
+    clients: int
+    memory: int
+    maxMemory: int
+    command: str
+    p50: float | None
+    p99: float | None
+    linkUp: bool | None
+    leaderHeard: int | None
+    followers: list[Follower]
+
+
+class Numbers(TypedDict):
+    """The engines of one server at one moment."""
+
+    server: str
+    at: Ms
+    engines: list[EngineNumbers]
+
+
+class ManagerHeard(TypedDict):
+    """A manager as the one that answers hears it: milliseconds it took to answer, null if it did not; how long ago it renewed its
+    lease, null if that is not known."""
+
+    server: str
+    answeredIn: float | None
+    leaseAge: int | None
+
+
+class Sample(TypedDict):
+    """The numbers of every server at one moment, and how its managers hear each other."""
+
+    at: Ms
+    engines: list[EngineNumbers]
+    managers: list[ManagerHeard]
+
+
+class Reader(TypedDict):
+    """Who reads the live view: the principal, null without access control, and the rights that its built-in roles give it.
+    `otherRoles`: it has roles that somebody made, which may allow more."""
+
+    principal: str | None
+    rights: list[str]
+    otherRoles: bool
+
+
+class AsOf(TypedDict):
+    """Since when this manager cannot change, or not even read, the domain's state, and why."""
+
+    since: Ms
+    why: str
+    hint: str
+
+
+class Live(TypedDict):
+    """The live view, or what of it changed: each field that is there is whole, but `events` has only those that came since.
+    `revision`: of the domain; `at`: this manager's clock; `asOf`: null while the state can be read and changed; `history`: the
+    numbers of the last minutes, oldest first, as far as they were taken; `tombstones`: the newest.
+    """
+
+    at: Ms
+    revision: NotRequired[int]
+    asOf: NotRequired[AsOf | None]
+    reader: NotRequired[Reader]
+    domain: NotRequired[Domain]
+    stores: NotRequired[list[Store]]
+    waiting: NotRequired[list[BlockedItem]]
+    tombstones: NotRequired[list[Tombstone]]
+    hotCopies: NotRequired[list[HotCopy]]
+    events: NotRequired[list[Event]]
+    numbers: NotRequired[Sample]
+    history: NotRequired[list[Sample]]
+
+
 # Access --------------------------------------------------------------------------------------------------------------
 
 
