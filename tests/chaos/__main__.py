@@ -12,10 +12,12 @@ from pathlib import Path
 
 from dkv.cli.errors import CliError
 from dkv.playground.hosts import why_none
-from tests.chaos import schedule
+from tests.chaos import picture, schedule
 from tests.chaos.domain import STORES, stopped_by_signals, why_no_etcd
+from tests.chaos.planted import PLANTS
 from tests.chaos.run import Findings, run, say
 
+MOST_SHOWN = 40
 RESULTS = Path(__file__).parents[2] / ".dkv" / "chaos"
 
 
@@ -37,7 +39,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--print", action="store_true", dest="shown", help="print the schedule, with numbers, and run nothing")
     parser.add_argument("--results", type=Path, help="the directory of what the run leaves [.dkv/chaos/SEED-TIME]")
-    parser.add_argument("--plant", default="", help="a bug of tests/chaos/planted.py that every manager has, to see it found")
+    parser.add_argument(
+        "--plant",
+        default="",
+        choices=["", *PLANTS],
+        help="a bug of tests/chaos/planted.py that every manager has, to see it found",
+    )
     return parser.parse_args(words)
 
 
@@ -81,7 +88,15 @@ def _play(wish: argparse.Namespace, strokes: Sequence[schedule.Stroke]) -> int:
         findings = run(strokes, length, results, wish.plant)
     (results / "findings.json").write_text(json.dumps({"failures": findings.failures, "figures": findings.figures}, indent=1))
     report(findings)
-    say(f"again: ./dev chaos --minutes {wish.minutes:g} --schedule {results / 'schedule.jsonl'}   (seed {wish.seed})")
+    again = f"./dev chaos --minutes {wish.minutes:g} --schedule {results / 'schedule.jsonl'}"
+    notes = [f"{name}: {value}" for name, value in findings.figures.items()] + [
+        f"FAILED {f}" for f in findings.failures[:MOST_SHOWN]
+    ]
+    title = f"chaos, seed {wish.seed}: {len(findings.failures)} failures"
+    text = picture.page(title, again, notes, findings.rows, findings.length)
+    (results / "timeline.html").write_text(text, encoding="utf-8")
+    say(f"timeline: {results / 'timeline.html'}")
+    say(f"again: {again}   (seed {wish.seed})")
     return 1 if findings.failures else 0
 
 
@@ -89,7 +104,7 @@ def report(findings: Findings) -> None:
     """Figures, then what failed."""
     for name, value in findings.figures.items():
         say(f"{name}: {value}")
-    for failure in findings.failures[:40]:
+    for failure in findings.failures[:MOST_SHOWN]:
         say(f"FAILED {failure}")
     say(f"{len(findings.failures)} failures" if findings.failures else "all of it held")
 

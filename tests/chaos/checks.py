@@ -71,6 +71,7 @@ class Excuse:
     applies: Callable[[Operation, Sequence[Blow]], bool]
 
 
+CUTS = ("unplug host", "isolate host", "cut one way", "cut both ways")
 BEFORE, AFTER = 15.0, 5.0  # s: an answer may lie so long before a blow ends the leader, or come so long after it began
 
 
@@ -90,14 +91,11 @@ def _thrice(write: Operation, blows: Sequence[Blow]) -> bool:
 
 
 EXCUSES = (
-    Excuse(
-        "A leader's machine is cut off from the others and from the state, its manager lives",
-        _struck(("unplug host", "cut one way", "cut both ways")),
-    ),
+    Excuse("A leader's machine is cut off from the others and from the state, its manager lives", _struck(CUTS)),
     Excuse("A leader's machine stands still for more than 3 s and goes on", _struck(("freeze host", "freeze engine"), least=3.0)),
     Excuse(
         "The leader's machine or disk is lost, or boots later than the others after a power cut",
-        _struck(("lose host", "kill everything")),
+        _struck(("lose host", "lose a leader ahead", "kill everything")),
     ),
     Excuse(
         "Engine and manager of the leader die, the machine is fine, and no manager is back within 10 s",
@@ -165,18 +163,37 @@ class _Floor:
 # -- leaders ------------------------------------------------------------------------------------------------------------
 
 
-def accepted_in_order(probes: Iterable[Operation], leaders: Sequence[str]) -> str:
+def out_of_order(probes: Iterable[Operation], leaders: Sequence[str]) -> Operation | None:
     """Whether the engines of one group that accepted writes, in the order in which they did, are its leaders in the order of
-    terms: "" if so, else what was seen. Answers that overlap another engine's in time show no order and count for nothing.
+    terms: None if so, else the first write that an engine accepted after a later leader had. Answers that overlap another
+    engine's in time show no order and count for nothing.
     """
     place = 0
     for probe in _ordered(list(probes)):
         while place < len(leaders) and leaders[place] != probe.value:
             place += 1
         if place == len(leaders):
-            when = f"{probe.value} accepted a write at {probe.answered:.3f} after a later leader did"
-            return f"{when}; leaders by term: {', '.join(leaders)}"
-    return ""
+            return probe
+    return None
+
+
+NO_MANAGER = ("kill manager", "kill engine and manager", "freeze manager")
+
+
+def _unfenced(write: Operation, blows: Sequence[Blow]) -> bool:
+    return _struck(CUTS)(write, blows) and _struck(NO_MANAGER)(write, blows)
+
+
+TWO_LEADERS = (
+    Excuse("A manager is dead **and** its leader's machine is cut off: its engine is not fenced", _unfenced),
+    Excuse("A leader's machine stands still for more than 3 s and goes on", _struck(("freeze host", "freeze engine"), least=3.0)),
+)
+
+
+def leader_excuse(probe: Operation, server: str, blows: Sequence[Blow]) -> str:
+    """The line of docs/critiques.md that explains why the engine of a server accepted a write too late; "" if none does."""
+    here = [blow for blow in blows if server in blow.servers]
+    return next((known.line for known in TWO_LEADERS if known.applies(probe, here)), "")
 
 
 def _ordered(probes: Sequence[Operation]) -> list[Operation]:
@@ -201,7 +218,7 @@ ONLY_AFTER = {
     "disk full": ("fill disk",),
     "disk error": ("fill disk",),
     "directory not usable": ("fill disk",),
-    "exited": ("fill disk", "lose host", "kill everything", "kill engine and manager", "kill manager"),
+    "exited": ("fill disk", "lose host", "lose a leader ahead", "kill everything", "kill engine and manager", "kill manager"),
 }
 """Causes of an end that a fault has to have struck for."""
 

@@ -25,7 +25,7 @@ from dkv.playground.addresses import Record, registry, stop_leftovers
 from dkv.playground.domain import endpoints
 from dkv.playground.hosts import enter, hosts
 from dkv.playground.hosts_domain import DESK, addresses
-from tests.chaos import checks
+from tests.chaos import checks, picture
 from tests.chaos.checks import Blow, Operation
 from tests.chaos.disks import disks
 from tests.chaos.domain import STORES, WHOLE_WITHIN, ChaosDomain, Watcher
@@ -34,6 +34,7 @@ from tests.chaos.strikes import Striker
 
 WARM_UP = 3.0  # s clients work before the schedule begins
 PROGRESS = 5.0  # s clients work once everything is whole again
+OPENED = ("group.opened", "group.handed_over")  # events with which a term begins
 BATCH = 1000  # keys read at once
 
 
@@ -43,6 +44,8 @@ class Findings:
 
     failures: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    rows: list[picture.Row] = field(default_factory=list)  # of the timeline
+    length: float = 0.0  # s
 
 
 @dataclass
@@ -143,6 +146,8 @@ def _on(domain: ChaosDomain, strokes: Sequence[Stroke], length: float, course: C
         for struck in striker.journal:
             add(struck.to_json())
     _judge(domain, course, striker, clients, findings)
+    lines = picture.rows(clients.history(), course.samples, [s.to_json() for s in striker.journal], (course.began, course.ended))
+    findings.rows, findings.length = lines, course.ended - course.began
     return findings
 
 
@@ -227,7 +232,7 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
         findings.failures += [
             f"contents: {name}/{group}: {line}" for group, c in copies.items() for line in checks.differences(c)
         ]
-        findings.failures += [f"leaders: {line}" for line in _leaders(domain, store, history)]
+        _judge_leaders(domain, store, history, blows, findings)
         tombstones = domain.ask(lambda client, name=name: client.tombstones(name))
         (course.directory / f"tombstones-{name}.json").write_text(json.dumps(list(tombstones), indent=1))
         (course.directory / f"events-{name}.json").write_text(
@@ -273,24 +278,27 @@ def _judge_writes(history: Sequence[Operation], contents: Any, blows: Sequence[B
     findings.figures["acknowledged writes lost, by the line that explains them"] = met
 
 
-def _leaders(domain: ChaosDomain, store: Json, history: Sequence[Operation]) -> list[str]:
+def _judge_leaders(
+    domain: ChaosDomain, store: Json, history: Sequence[Operation], blows: Sequence[Blow], findings: Findings
+) -> None:
     events = domain.ask(lambda client: client.events(store=store["name"]))
     tombstones = domain.ask(lambda client: client.tombstones(store["name"]))
-    at = {i["instanceName"]: f"{i['host']}:{i['clientPort']}" for i in store["instances"]}
-    names = {t["startId"]: t["instanceName"] for t in tombstones} | {
-        i["process"]["startId"]: i["instanceName"] for i in store["instances"] if i["process"]
-    }
-    faults = []
+    at = {i["instanceName"]: _at(i) for i in store["instances"]}
+    names = {t["startId"]: t["instanceName"] for t in tombstones}
+    names |= {i["process"]["startId"]: i["instanceName"] for i in store["instances"] if i["process"]}
     for group in store["groups"]:
-        opened = [
-            e for e in events if e["kind"] in ("group.opened", "group.handed_over") and e["subject"].endswith(f"/{group['name']}")
-        ]
+        opened = [e for e in events if e["kind"] in OPENED and e["subject"].endswith(f"/{group['name']}")]
         leaders = [at.get(names.get(e["startId"]), "removed") for e in opened]
-        own = {at[i["instanceName"]] for i in store["instances"] if i["group"] == group["name"]}
-        probes = [o for o in history if o.store == store["name"] and o.value in own]
-        fault = checks.accepted_in_order(probes, leaders)
-        faults += [f"{store['name']}/{group['name']}: {fault}"] if fault else []
-    return faults
+        own = {at[i["instanceName"]]: i["server"] for i in store["instances"] if i["group"] == group["name"]}
+        late = checks.out_of_order([o for o in history if o.store == store["name"] and o.value in own], leaders)
+        if late is None:
+            continue
+        what = f"{late.value} accepted a write of {store['name']}/{group['name']} at {late.answered:.3f} after a later leader had"
+        line = checks.leader_excuse(late, own[late.value], blows)
+        if line:
+            findings.figures.setdefault("two leaders", []).append(f"{what}: {line}")
+        else:
+            findings.failures.append(f"leaders: {what}; leaders by term: {', '.join(leaders)}")
 
 
 def until_equal(store: Json, within: float = 15.0) -> dict[str, dict[str, dict[str, str]]]:

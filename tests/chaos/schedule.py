@@ -12,7 +12,17 @@ QUIET = 5.0  # s at the end in which nothing new strikes
 MEAN_GAP = 5.0  # s between two faults
 MEAN_WORK_GAP = 20.0  # s between two tasks of an operator
 BURST = 0.25  # the share of faults that strike within a second of the one before
-WHOLE_HOST = ("lose host", "freeze host", "unplug host", "cut one way", "cut both ways", "fill disk", "slow disk")
+WHOLE_HOST = (
+    "lose host",
+    "lose a leader ahead",
+    "freeze host",
+    "unplug host",
+    "isolate host",
+    "cut one way",
+    "cut both ways",
+    "fill disk",
+    "slow disk",
+)
 MOST_AT_ONCE = 2  # faults of whole hosts that last at the same time
 
 
@@ -66,6 +76,14 @@ def _engine(least: float, most: float) -> Draw:
     return draw
 
 
+def _group(least: float, most: float) -> Draw:
+    def draw(chance: random.Random, field: Field) -> tuple[str, float]:
+        group = chance.choice(field.groups)
+        return f"{group.store}/{group.number}/leader", _seconds(chance, least, most)
+
+    return draw
+
+
 def _server(least: float, most: float) -> Draw:
     return lambda chance, field: (chance.choice(field.servers), _seconds(chance, least, most))
 
@@ -100,14 +118,17 @@ FAULTS: dict[str, Draw] = {
     "kill engine": _engine(0, 0),
     "freeze engine": _engine(0.5, 8),
     "kill engine and manager": _engine(1, 12),
+    "kill a leader ahead": _group(0.3, 2.0),
     "kill manager": _server(1, 6),
     "freeze manager": _server(1, 8),
     "kill member": _server(0, 0),
     "freeze member": _server(1, 8),
     "kill state leader": _all(0, 0),
     "lose host": _server(3, 12),
+    "lose a leader ahead": _group(6, 12),
     "freeze host": _server(1, 6),
     "unplug host": _server(2, 10),
+    "isolate host": _server(2, 12),
     "cut one way": _pair(2, 10),
     "cut both ways": _pair(2, 10),
     "fill disk": _server(2, 8),
@@ -115,7 +136,9 @@ FAULTS: dict[str, Draw] = {
     "jump clock": _clock,
     "kill everything": _all(0.5, 3),
 }
-"""What goes wrong. What `kill` ends is started again by who would do it: a manager by its service manager, after `lasts`."""
+"""What goes wrong. What `kill` ends is started again by who would do it: a manager by its service manager. A leader
+is ahead when its followers stand still for a while before it ends, and go on afterwards.
+"""
 
 WORK: dict[str, Draw] = {
     "switch over": _store(0, 0),

@@ -18,6 +18,7 @@ from tests.chaos.domain import ChaosDomain, Watcher
 from tests.chaos.schedule import WORK, Stroke
 
 STEP = 0.02  # s between two looks at the clock
+AHEAD = 1.0  # s that followers stand still before their leader's host is lost
 TASK_WITHIN = 180.0  # s a task of an operator may take
 SERVICE_PAUSE = 1.0  # s after which a killed manager is started again, at the earliest
 
@@ -126,6 +127,35 @@ class Striker:
         self._hold(server, struck)
         self._kill(pid, struck)
 
+    def _kill_a_leader_ahead(self, stroke: Stroke, struck: Struck) -> None:
+        _, pid = self._engine(stroke, struck)
+        with self._followers_stopped(struck):
+            time.sleep(stroke.lasts)
+            self._kill(pid, struck)
+
+    def _lose_a_leader_ahead(self, stroke: Stroke, struck: Struck) -> None:
+        server, _ = self._engine(stroke, struck)
+        with self._followers_stopped(struck):
+            time.sleep(AHEAD)
+            self._lose([server], struck)
+
+    @contextlib.contextmanager
+    def _followers_stopped(self, struck: Struck) -> Iterator[None]:
+        """The followers of the group that is meant stand still for the block."""
+        store, _, name = struck.group.partition("/")
+        group = next(g for g in self._watcher.stores[store]["groups"] if g["name"] == name)
+        members = [
+            i for i in self._watcher.stores[store]["instances"] if i["group"] == name and i["instanceName"] != group["leader"]
+        ]
+        pids = [int(i["process"]["pid"]) for i in members if i["process"] and i["process"]["pid"]]
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                _signal(pid, signal.SIGCONT)
+
     def _engine(self, stroke: Stroke, struck: Struck) -> tuple[str, int]:
         """The server and the pid of the engine that is meant now. Raises LookupError."""
         name, number, role = stroke.target.split("/")
@@ -220,6 +250,15 @@ class Striker:
         host = self._domain.hosts[stroke.target]
         host.unplug()
         self._later(struck, host.plug)
+
+    def _isolate_host(self, stroke: Stroke, struck: Struck) -> None:
+        """Cut it from the other servers; clients reach all of them."""
+        struck.servers = [stroke.target]
+        here = self._domain.hosts[stroke.target]
+        others = [host for server, host in self._domain.hosts.items() if server != stroke.target]
+        for other in others:
+            here.cut_from(other)
+        self._later(struck, lambda: [here.join_with(other) for other in others] and None)
 
     def _cut_one_way(self, stroke: Stroke, struck: Struck) -> None:
         self._cut(stroke, struck, one_way=True)

@@ -45,7 +45,7 @@ def test_an_acknowledged_write_is_explained_only_by_what_struck_near_it() -> Non
     assert checks.excuse(write, [blow("kill member", 99, 99), blow("kill manager", 99, 100)]) == ""
 
 
-@pytest.mark.parametrize("known", checks.EXCUSES, ids=lambda known: known.line[:30])
+@pytest.mark.parametrize("known", [*checks.EXCUSES, *checks.TWO_LEADERS], ids=lambda known: known.line[:30])
 def test_every_explanation_is_a_line_of_the_critiques(known: checks.Excuse) -> None:
     assert known.line in (ROOT / "docs" / "critiques.md").read_text(encoding="utf-8")
 
@@ -93,19 +93,33 @@ def accepted(*answers: tuple[str, float]) -> list[Operation]:
 
 
 def test_leaders_that_accept_in_the_order_of_terms_are_right() -> None:
-    assert checks.accepted_in_order(accepted(("a", 1), ("a", 2), ("b", 3), ("a", 4)), ["a", "b", "a"]) == ""
-    assert checks.accepted_in_order(accepted(("a", 1), ("c", 3)), ["a", "b", "c"]) == "", "one term took no write"
+    assert checks.out_of_order(accepted(("a", 1), ("a", 2), ("b", 3), ("a", 4)), ["a", "b", "a"]) is None
+    assert checks.out_of_order(accepted(("a", 1), ("c", 3)), ["a", "b", "c"]) is None, "one term took no write"
 
 
-@pytest.mark.parametrize("leaders", [["a", "b"], ["b"], ["a", "a", "b"], []])
+@pytest.mark.parametrize("leaders", [["a", "b"], ["a", "a", "b"]])
 def test_a_leader_that_accepts_after_a_later_one_is_named(leaders: list[str]) -> None:
-    probes = accepted(("a", 1), ("b", 2), ("a", 3))
-    assert "accepted a write at" in checks.accepted_in_order(probes, leaders)
+    late = checks.out_of_order(accepted(("a", 1), ("b", 2), ("a", 3)), leaders)
+    assert late is not None and (late.value, late.sent) == ("a", 3)
+
+
+def test_an_engine_that_never_led_is_named() -> None:
+    late = checks.out_of_order(accepted(("a", 1)), ["b"])
+    assert late is not None and late.value == "a"
 
 
 def test_answers_that_overlap_show_no_order() -> None:
     late = operation("probe", "a", 1.5, 4, "accepted")
-    assert checks.accepted_in_order([*accepted(("a", 1), ("b", 2), ("b", 5)), late], ["a", "b"]) == ""
+    assert checks.out_of_order([*accepted(("a", 1), ("b", 2), ("b", 5)), late], ["a", "b"]) is None
+
+
+def test_two_leaders_are_explained_only_by_what_struck_the_older_one() -> None:
+    (late,) = accepted(("a", 10))
+    cut, dead = blow("isolate host", 5, 12), blow("kill manager", 4, 12)
+    assert "is not fenced" in checks.leader_excuse(late, "s1", [cut, dead])
+    assert checks.leader_excuse(late, "s2", [cut, dead]) == ""
+    assert checks.leader_excuse(late, "s1", [cut]) == "" == checks.leader_excuse(late, "s1", [dead])
+    assert "more than 3 s" in checks.leader_excuse(late, "s1", [blow("freeze host", 6, 9.5)])
 
 
 # -- deaths, what waits, contents ---------------------------------------------------------------------------------------
