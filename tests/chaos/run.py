@@ -244,10 +244,10 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
     findings.failures += [f"register: {line}" for line in checks.register_faults(history)]
     findings.failures += [f"waiting: {line}" for line in checks.silent_outages(course.samples)]
     late = [o for o in history if o.sent >= course.whole > 0 and o.kind == checks.CONFIRMED and o.mark == checks.SURE]
-    findings.failures += [
-        f"progress: {name} confirmed nothing at the end" for name in STORES if not any(o.store == name for o in late)
-    ]
-    findings.figures["seconds until whole"] = round(course.whole - course.healed, 1)
+    quiet = [name for name in STORES if course.whole and not any(o.store == name for o in late)]
+    findings.failures += [f"progress: {name} confirmed nothing at the end" for name in quiet]
+    if course.whole:
+        findings.figures["seconds until whole"] = round(course.whole - course.healed, 1)
     findings.figures["managers that ended by themselves"] = [
         (round(at - course.began, 1), s, c) for at, s, c in domain.ended_alone
     ]

@@ -314,26 +314,20 @@ class Striker:
         elif stroke.kind == "set option":
             yield "update", "database-options", "--db-name", name, "--default-options", *more.split()
         else:
-            instance = f"{name.lower()}-x{time.monotonic_ns() % 100000}"
-            port = str(7900 + 2 * (time.monotonic_ns() % 40))
-            yield (
-                "Add-DkvInstance",
-                "-StoreName",
-                name,
-                "-InstanceName",
-                instance,
-                "-ClustronPort",
-                port,
-                "-ClientPort",
-                str(int(port) + 1),
-            )
+            instance, port = f"{name.lower()}-x{time.monotonic_ns() % 100000}", 7900 + 2 * (time.monotonic_ns() % 40)
+            ports = ("-ClustronPort", str(port), "-ClientPort", str(port + 1))
+            yield "Add-DkvInstance", "-StoreName", name, "-InstanceName", instance, *ports
             yield "Start-DkvStore", "-Name", name, "-InstanceName", instance
             time.sleep(stroke.lasts)
-            for _ in range(20):  # refused while the store has other trouble
-                code, _ = self._dkv("Stop-DkvStore", "-Name", name, "-InstanceName", instance)
-                if code == 0 and (code := self._dkv("Remove-DkvInstance", "-StoreName", name, "-InstanceName", instance)[0]) == 0:
-                    break
-                time.sleep(2)
+            self._remove(name, instance)
+
+    def _remove(self, name: str, instance: str) -> None:
+        """Stop and remove an instance, as soon as that is not refused any more; at once if it was never added."""
+        ends = time.monotonic() + TASK_WITHIN
+        while time.monotonic() < ends and any(i["instanceName"] == instance for i in self._watcher.stores[name]["instances"]):
+            if self._dkv("Stop-DkvStore", "-Name", name, "-InstanceName", instance)[0] == 0:
+                self._dkv("Remove-DkvInstance", "-StoreName", name, "-InstanceName", instance)
+            time.sleep(1)
 
     def _copies(self, name: str) -> list[tuple[str, str]]:
         store = self._watcher.stores[name]
