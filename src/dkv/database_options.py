@@ -248,6 +248,14 @@ TABLE = (
         effect=Effect("in effect when it is started"),
         cmdlets=("New-DkvStore",),
     ),
+    Option(
+        "leaders",
+        "word",
+        "home",
+        "where the leaders of a lost server are once it is back and its copies are in sync",
+        choices=("home", "stay"),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
+    ),
 )
 
 OPTIONS = {option.name: option for option in TABLE}

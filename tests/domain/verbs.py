@@ -55,6 +55,7 @@ def _create(runner: ScenarioRunner, line: Line) -> Command:
         tail_above=line.number("tail", 100_000_000),
         engine_tls=line.options.get("tls", "auto"),
         insecure_engine_traffic=line.options.get("insecure", "no"),
+        leaders=line.options.get("leaders", "home"),
     )
     return orders.CreateDatabase(
         now=runner.world.now,
@@ -112,6 +113,11 @@ def _options(runner: ScenarioRunner, line: Line) -> Command:
     )
 
 
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """`a:1,b:2`."""
+    return tuple((name, value) for name, _, value in (pair.partition(":") for pair in text.split(",") if pair))
+
+
 @verb("start")
 def _start(runner: ScenarioRunner, line: Line) -> Command | list[str]:
     quoted = line.options.get("expected")
@@ -127,6 +133,8 @@ def _start(runner: ScenarioRunner, line: Line) -> Command | list[str]:
                 archive_id=archive.archive_id,
                 server_id=line.options.get("on", ""),
                 expected=expected,
+                labels=_pairs(line.options.get("labels", "")),
+                options=_pairs(line.options.get("options", "")),
             )
         )  # type: ignore[arg-type]
     return lines

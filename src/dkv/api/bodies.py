@@ -63,6 +63,7 @@ class StoreBody(Body):
     open: bool = False  # although there is access control its engines let in every client
     engine_tls: Annotated[str, of_option("engine-tls")] = DEFAULTS["engine_tls"]
     insecure_engine_traffic: Annotated[str, of_option("insecure-engine-traffic")] = DEFAULTS["insecure_engine_traffic"]
+    leaders: Annotated[str, of_option("leaders")] = DEFAULTS["leaders"]
 
 
 class InstancesBody(Body):

@@ -38,6 +38,7 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, *, is
             max_memory=body.max_memory,
             engine_tls=body.engine_tls,
             insecure_engine_traffic=body.insecure_engine_traffic,
+            leaders=body.leaders,
         ),
         groups=tuple(
             NewGroup(

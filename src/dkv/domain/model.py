@@ -80,6 +80,7 @@ class DatabaseOptions:
     maxmemory_policy: str = DEFAULTS["maxmemory_policy"]
     notify_keyspace_events: str = DEFAULTS["notify_keyspace_events"]
     max_clients: int = DEFAULTS["max_clients"]
+    leaders: str = DEFAULTS["leaders"]
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,8 @@ class Archive:
     origin: str = ""  # which data that was: the cut of a hot copy, as its manager read it
     last_event: int = 0  # number of the newest event about it
     copy: BackupManifest | None = None  # what is to be restored, as its manager found it before the first start
+    goes_home: bool = False  # it led when its server was lost, and is to lead again once it is in sync
+    home_since: int | None = None  # domain clock: since when it could lead again; armed by Tick
 
     def directory_in(self, data_dir: str) -> str:
         """Where it lies on its server, whose data directory that is."""
@@ -454,6 +457,7 @@ GROUPS_MOVING = Index[Group](lambda g: True if g.switchover or isinstance(g.phas
 ARCHIVES_OF = Index[Archive](lambda a: a.database)
 ARCHIVES_IN = Index[Archive](lambda a: (a.database, a.group))
 ARCHIVES_ON = Index[Archive](lambda a: a.server_id)
+ARCHIVES_GO_HOME = Index[Archive](lambda a: True if a.goes_home and not a.removed else None)
 ARCHIVES_MISSING = Index[Archive](lambda a: a.database if a.state is ArchiveState.NOT_RUNNING and not a.removed else None)
 PROCESSES_OF = Index[Process](lambda p: p.database)
 PROCESSES_IN = Index[Process](lambda p: (p.database, p.group) if p.group else None)
@@ -477,7 +481,7 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
     "servers": (SERVERS_AT,),
     "databases": (),
     "groups": (GROUPS_OF, GROUPS_NOT_SERVING, GROUPS_VACANT, GROUPS_MOVING),
-    "archives": (ARCHIVES_OF, ARCHIVES_IN, ARCHIVES_ON, ARCHIVES_MISSING),
+    "archives": (ARCHIVES_OF, ARCHIVES_IN, ARCHIVES_ON, ARCHIVES_GO_HOME, ARCHIVES_MISSING),
     "processes": (
         PROCESSES_OF,
         PROCESSES_IN,

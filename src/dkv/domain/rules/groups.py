@@ -36,7 +36,7 @@ from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
 from dkv.domain.rules.processes import owned
-from dkv.domain.rules.switchover import give_up, note_failure
+from dkv.domain.rules.switchover import forget_home, give_up, note_failure
 
 
 def current(draft: Draft, command: LeaderFact) -> Group | Refused:
@@ -359,6 +359,8 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         opened_at=None,
         machine_answers=True,
     )
+    if handover.switchover or draft.archives[handover.to_archive].goes_home:
+        forget_home(draft, group)
     if handover.switchover and handover.switchover.to_process not in (None, handover.to_process):
         note_failure(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
     return None

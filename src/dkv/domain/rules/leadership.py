@@ -19,6 +19,7 @@ from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
+from dkv.domain.rules.switchover import remember_home
 from dkv.domain.spread import first_leader
 from dkv.hints import action
 
@@ -43,6 +44,8 @@ def settle_group(draft: Draft, group: Group) -> None:
         if because is None:
             return
         leader = draft.leader_of(group)
+        if leader and group.open and not draft.server_alive(leader.server_id):
+            remember_home(draft, group, leader)
         gone = f"server {leader.server_id}" if leader else f"process {group.leader_process}"
         group = vacate(draft, group, because, draft.last(gone))
     if draft.stopping(group.database):

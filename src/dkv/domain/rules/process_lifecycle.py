@@ -19,7 +19,6 @@ from dkv.domain.model import (
     EngineState,
     Group,
     Process,
-    ProcessRequest,
     ProcessRole,
     ProcessState,
     Requester,
@@ -59,7 +58,7 @@ def end(draft: Draft, process: Process, ending: Ending) -> None:
     if renewed and (orphan or process.archive_id is None):
         request_again(draft, process)
     elif orphan:
-        request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id, rest=rest)
+        restart(draft, orphan, process, rest)
     if process.role is ProcessRole.SM:
         stop_memory_only(draft, process.database)
 
@@ -222,10 +221,8 @@ def _vacancy(phase: Phase) -> Vacant:
             return Vacant()
 
 
-def request(
-    draft: Draft, archive: Archive, requester: Requester, restart_of: int | None = None, rest: Rest | None = None
-) -> Process:
-    """Request an SM on an archive; `rest` may hold it back."""
+def restart(draft: Draft, archive: Archive, ended: Process, rest: Rest | None = None) -> Process:
+    """Request an SM on an archive instead of one that ended, with its labels and options; `rest` may hold it back."""
     return new_process(
         draft,
         Process(
@@ -235,7 +232,7 @@ def request(
             server_id=archive.server_id,
             archive_id=archive.archive_id,
             group=archive.group,
-            request=ProcessRequest(requester, restart_of=restart_of),
+            request=evolve(ended.request, requester=Requester.DOMAIN, restart_of=ended.start_id),
             rest=rest,
         ),
     )

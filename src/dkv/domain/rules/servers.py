@@ -8,9 +8,9 @@ from dkv.domain.access import Departed
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost, StateMemberSeen
-from dkv.domain.model import TOMBSTONES_ON, Requester, Server
+from dkv.domain.model import TOMBSTONES_ON, Server
 from dkv.domain.refusals import no, stale_fact
-from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
+from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, restart, stop_memory_only, terminate
 from dkv.domain.state_members import LEARNER, VOTER
 from dkv.domain.table import items_of
 from dkv.hints import action
@@ -84,11 +84,11 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
     ended = draft.processes_on(server_id)
     _none_left(draft, server_id)
-    orphans = [(p.start_id, archive) for p in ended if (archive := terminate(draft, p, ending))]
+    orphans = [(p, archive) for p in ended if (archive := terminate(draft, p, ending))]
     for name in sorted({archive.database for _, archive in orphans}):
         open_incarnation(draft, name)
-    for start_id, archive in orphans:
-        request(draft, archive, Requester.DOMAIN, restart_of=start_id)
+    for process, archive in orphans:
+        restart(draft, archive, process)
     for name in sorted({p.database for p in ended}):
         stop_memory_only(draft, name)
 

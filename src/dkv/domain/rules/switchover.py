@@ -10,13 +10,15 @@ from dkv.domain import spread
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.elections import electing_elsewhere, lack_of_votes
-from dkv.domain.model import Database, EngineState, Group, Process, ProcessState
+from dkv.domain.model import GROUPS_MOVING, Archive, Database, EngineState, Group, Process, ProcessState, Reader
 from dkv.domain.orders import RebalanceLeaders, Switchover
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.domain.refusals import living_database, nearest, no, unknown_process
+from dkv.domain.table import keys_of
 from dkv.hints import Part, action
 
 BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
+HOME_AFTER = 10_000  # ms of the domain clock that a copy could lead again before it does: its machine may not be well yet
 
 
 def switchover(draft: Draft, command: Switchover) -> Refused | None:
@@ -222,7 +224,8 @@ def give_up(draft: Draft, group: Group, why: str) -> None:
 
 
 def note_failure(draft: Draft, group: Group, why: str) -> None:
-    """Say why a request's handover did not happen."""
+    """Say why a request's handover did not happen. A leader goes home by itself once: then it is for an operator."""
+    forget_home(draft, group)
     draft.note(
         "group.switchover_failed",
         group.subject,
@@ -244,3 +247,50 @@ def tick_switchover(draft: Draft, group: Group) -> None:
         draft.put_phase(group, switchover=replace(request, since=draft.clock))
     elif lasts >= BEGIN_WITHIN:
         give_up(draft, group, lack_of_votes(draft, group) or f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")
+
+
+# Leaders go home ------------------------------------------------------------------------------------------------------
+
+
+def remember_home(draft: Draft, group: Group, leader: Process) -> None:
+    """The server of a leader was lost: its copy is to lead again, unless one before it is to, or leaders stay."""
+    archive = draft.archive_of(leader)
+    stays = draft.databases[group.database].options.leaders == "stay"
+    if archive is None or stays or any(other.goes_home for other in draft.archives_in(group)):
+        return
+    draft.put_archive(archive, goes_home=True)
+
+
+def forget_home(draft: Draft, group: Group) -> None:
+    """No copy of a group is to lead again by itself."""
+    for archive in draft.archives_in(group):
+        if archive.goes_home:
+            draft.put_archive(archive, goes_home=False, home_since=None)
+
+
+def may_go_home(reader: Reader, archive: Archive) -> bool:
+    """Whether time counts for a copy that is to lead again: it is in sync, or leads by now."""
+    group = reader.group_of_archive(archive.archive_id)
+    return archive.archive_id in (group.leader, *group.in_sync)
+
+
+def tick_home(draft: Draft, archive: Archive) -> None:
+    """Request the handover to a copy that is to lead again, once it could for a while: one in the domain at a time."""
+    group = draft.group_of_archive(archive.archive_id)
+    stays = draft.databases[group.database].options.leaders == "stay"
+    if stays or (group.serving and group.leader == archive.archive_id):
+        forget_home(draft, group)
+        return
+    process = draft.process_on(archive.archive_id)
+    if process is None or _may_hand_over(draft, group, process.start_id):
+        if archive.home_since is not None:
+            draft.put_archive(archive, home_since=None)
+    elif archive.home_since is None:
+        draft.put_archive(archive, home_since=draft.clock)
+    elif draft.clock - archive.home_since >= HOME_AFTER and not _any_requested(draft):
+        why = f"server {archive.server_id} is back, where it led until that was lost"
+        request_switchover(draft, group, process.start_id, why)
+
+
+def _any_requested(draft: Draft) -> bool:
+    return any(draft.groups[key].switchover for key in keys_of(draft.groups, GROUPS_MOVING))

@@ -12,6 +12,7 @@ from dkv.domain.facts import Tick
 from dkv.domain.held_back import rest_of
 from dkv.domain.hotcopy import CopyStage
 from dkv.domain.model import (
+    ARCHIVES_GO_HOME,
     COPIES_ACTIVE,
     GROUPS_MOVING,
     GROUPS_VACANT,
@@ -51,6 +52,8 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     for start_id in keys_of(draft.processes, PROCESSES_TIMED):
         if start_id in draft.processes:
             _tick_process(draft, draft.processes[start_id])
+    for archive in items_of(draft.archives, ARCHIVES_GO_HOME):
+        switchover.tick_home(draft, archive)
     for copy in items_of(draft.copies, COPIES_ACTIVE):
         copies.tick_copy(draft, copy)
     return None
@@ -68,6 +71,7 @@ def waits(state: State) -> bool:
     """
     return (
         any(not isinstance(group.phase, HandingOver) for group in _timed_groups(state))
+        or any(switchover.may_go_home(state, archive) for archive in items_of(state.archives, ARCHIVES_GO_HOME))
         or any(not c.over and c.stage is not CopyStage.COPYING for c in items_of(state.copies, COPIES_ACTIVE))
         or any(
             p.waiting_since is not None or p.state is ProcessState.TRACKED or rest_of(p)
