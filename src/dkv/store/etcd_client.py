@@ -92,6 +92,7 @@ class EtcdClient:
         """The answer of whichever member gives one. Raises Unavailable, Unusable, Compacted."""
         give_up = time.monotonic() + (self._patience if patience is None else patience)
         reached = False  # whether a member may have begun to do it
+        stranger: tuple[str, str] | None = None  # that one answered says more than that a later attempt had no time left
         while True:
             at = self._at % len(self.address.endpoints)
             try:
@@ -102,11 +103,11 @@ class EtcdClient:
                 reached = reached or NOT_CONNECTED not in str(refused.details())
                 why = no_answer(self.address, refused)
             except OtherCluster:
-                why = other_cluster(self.address)
+                why = stranger = other_cluster(self.address)
             self._pass_over(at)
             pause = random.uniform(*PAUSE)
             if time.monotonic() + pause >= give_up:
-                raise Unavailable(*why, written=None if reached else False)
+                raise Unavailable(*(stranger or why), written=None if reached else False)
             await asyncio.sleep(pause)
 
     def _pass_over(self, at: int) -> None:
