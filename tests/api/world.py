@@ -210,9 +210,9 @@ class Doubtful:
             raise Unavailable("the state file does not answer")
         return self._world.submitter
 
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None, **bound: int) -> Accepted | Refused:
         self._world.commands.append(command)
-        return await self._there().submit(command, key)
+        return await self._there().submit(command, key, **bound)
 
     async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
         return await self._there().answered(key)

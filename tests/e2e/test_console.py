@@ -185,3 +185,85 @@ def test_an_unknown_state_is_a_word_and_a_broken_part_leaves_the_rest(
     person.sees(".log", "was created")
     assert person.wrongs, "what is broken is said to whoever mends it"
     person.wrongs.clear()
+
+
+# Orders --------------------------------------------------------------------------------------------------------------
+
+
+def begin(person: Person, label: str, within: str = "") -> None:
+    """Press the button of an order, in an instance's card if one is named."""
+    if within:
+        chip = person.sees(".chip summary", within)
+        if not person.page.locator(".chip[open]").filter(has_text=within).count():
+            chip.click()
+    place = f'.chip[open]:has-text("{within}") button[data-act]' if within else ".title button[data-act]"
+    person.sees(place, label).click()
+
+
+def test_who_may_only_look_has_no_buttons(domain: LocalDomain, tokens: dict[str, str], person: Person) -> None:
+    person.open(address(domain.managers[0]), tokens["viewer"])
+    person.sees(".chip summary", "orders-1").click()
+    person.sees(".chip[open] .facts")
+    assert person.page.locator("button[data-act]").count() == 0
+
+
+def test_an_order_shows_its_plan_and_is_done_only_then(domain: LocalDomain, tokens: dict[str, str], person: Person) -> None:
+    person.open(address(domain.managers[0]), tokens["operator"])
+    person.sees("#state.good")
+    leader, process = domain.group(STORE)["leader"], domain.group(STORE)["leaderStartId"]
+    follower = next(name for name in ("orders-1", "orders-2") if name != leader)
+    revision = domain.client.domain()["revision"]
+    begin(person, "Let it lead", follower)
+    plan = person.sees("dialog[open]", "Nothing has been changed yet")
+    assert not person.violations()
+    start_id = domain.instance(STORE, follower)["process"]["startId"]
+    assert f"dkv switchover database --db-name {STORE} --group UNPARTITIONED --to {start_id}" in plan.inner_text()
+    assert domain.client.domain()["revision"] == revision and domain.group(STORE)["leaderStartId"] == process
+    person.page.click("#go")
+    person.has_no("dialog[open]")
+    person.sees(".legend", f"{follower} leads")
+    actor = next(event["actor"] for event in domain.client.events() if event["command"] == "Switchover")
+    assert actor == f"token {tokens['operator'].split('_')[1]}"
+
+
+def test_a_plan_that_is_out_of_date_is_not_carried_out_but_made_anew(
+    domain: LocalDomain, tokens: dict[str, str], person: Person
+) -> None:
+    person.open(address(domain.managers[0]), tokens["operator"])
+    follower = next(name for name in ("orders-1", "orders-2", "orders-3") if name != domain.group(STORE)["leader"])
+    begin(person, "Stop", follower)
+    person.sees("dialog[open]", "Nothing has been changed yet")
+    domain.client.request("PUT", "/api/1/kvstore/colour", {"newValue": "red"})
+    person.page.click("#go")
+    person.sees("dialog[open] .no", "The domain has changed since the plan")
+    assert domain.instance(STORE, follower)["state"] == "Running"
+    person.page.click("#go")
+    person.has_no("dialog[open]")
+    domain.wait_state(STORE, follower, "Stopped")
+    person.sees("#state")
+    begin(person, "Start", follower)
+    person.sees("dialog[open]", "REQUESTED")
+    person.page.click("#go")
+    domain.wait_in_sync(STORE, "orders-1", "orders-2", "orders-3")
+    person.sees("#state.good")
+
+
+def test_an_order_that_may_lose_data_wants_the_stores_name_and_its_refusal_is_a_sentence(
+    domain: LocalDomain, tokens: dict[str, str], person: Person
+) -> None:
+    person.open(address(domain.managers[0]), tokens["operator"])
+    begin(person, "Kill", "orders-3")
+    person.sees("dialog[open]", "may be lost")
+    assert not person.page.is_enabled("#go")
+    person.page.fill("#typed", "orders")
+    assert not person.page.is_enabled("#go")
+    person.page.fill("#typed", STORE)
+    assert person.page.is_enabled("#go")
+    person.page.keyboard.press("Escape")
+    person.has_no("dialog[open]")
+    begin(person, "Hot copy")
+    person.page.fill("dialog[open] input[name=path]", "relative/path")
+    person.page.keyboard.press("Enter")
+    person.sees("dialog[open] .no")
+    assert person.page.locator("#go").count() == 0
+    assert domain.instance(STORE, "orders-3")["state"] == "Running"

@@ -122,6 +122,7 @@ class Api:
 def _routes(of_nuodb: bool, judged: bool) -> Sequence[BaseRoute]:
     """The routes of one dialect. They hold nothing of a manager, and FastAPI takes tenths of a second to make them ready."""
     checks = [Depends(access.refuse_unjudged)] if judged else []
+    checks.append(Depends(plan.bind))
     checks += [Depends(pagination.known_parameters if of_nuodb else known_parameters), Depends(plain_body)]
     router = APIRouter(dependencies=checks)
     for part in [nuodb.router] if of_nuodb else [module.router for module in NATIVE]:

@@ -173,11 +173,16 @@ DRY_RUN = "dkv.dry_run"
 """Where the scope of a request that is only planned carries its own ManagerContext (plan.py)."""
 
 
+BOUND = "dkv.bound"
+"""Where the scope of a request that changes something carries the revision to which its sender bound it (plan.py)."""
+
+
 def manager_of(request: Request) -> ManagerContext:
     """The manager of the application that serves this request, or that of a dry run; what it submits is this request's."""
     manager = request.scope.get(DRY_RUN) or request.app.state.api.manager
     assert isinstance(manager, ManagerContext)
-    return replace(manager, submitter=Attributed(manager.submitter, origin_of(request.scope, manager.server_id)))
+    origin = origin_of(request.scope, manager.server_id)
+    return replace(manager, submitter=Attributed(manager.submitter, origin, request.scope.get(BOUND)))
 
 
 Manager = Annotated[ManagerContext, Depends(manager_of)]

@@ -26,7 +26,8 @@ INTRODUCTION = (
     'What a manager can be asked, made from <a href="/openapi.json">/openapi.json</a>. '
     "Every no is an <code>application/problem+json</code> with <code>code</code>, <code>detail</code> and "
     "<code>hint</code>. Every change honours <code>Idempotency-Key</code>: same request, same answer, at any manager; "
-    "another request under the same key is refused."
+    "another request under the same key is refused. <code>If-Match</code> with the revision of a plan, in quotes, binds a change "
+    "to it: refused with 412 if the domain has changed since."
 )
 
 

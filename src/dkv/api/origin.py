@@ -25,9 +25,11 @@ CALLER = "dkv.caller"
 class Commands(Protocol):
     """Reads and changes of the domain (control/submit.py, Submitter)."""
 
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
-        """Decide and commit; the same `key` gets the same answer through any manager, another request under it a refusal.
-        Raises StoreError."""
+    async def submit(
+        self, command: Command, key: RequestKey | None = None, *, at_revision: int | None = None
+    ) -> Accepted | Refused:
+        """Decide and commit, with `at_revision` only if the domain is at that revision still; the same `key` gets the same answer
+        through any manager, another request under it a refusal. Raises StoreError."""
         ...
 
     async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
@@ -68,18 +70,29 @@ def origin_of(scope: Scope, server_id: str) -> Origin:
 
 
 class Attributed:
-    """The commands of one request: whatever it submits has its origin."""
+    """The commands of one request: whatever it submits has its origin. `at_revision`, to which the request is bound, holds for
+    the first command that is accepted: what the request submits after that follows from it.
+    """
 
-    def __init__(self, commands: Commands, origin: Origin) -> None:
+    def __init__(self, commands: Commands, origin: Origin, at_revision: int | None = None) -> None:
         self._commands = commands
         self._origin = origin
+        self._at_revision = at_revision
         self.answered = commands.answered
         self.view = commands.view
         self.snapshot = commands.snapshot
 
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+    async def submit(
+        self, command: Command, key: RequestKey | None = None, *, at_revision: int | None = None
+    ) -> Accepted | Refused:
         """As Commands.submit."""
-        return await self._commands.submit(self._with_origin(command), key)
+        bound = self._at_revision if at_revision is None else at_revision
+        if bound is None:
+            return await self._commands.submit(self._with_origin(command), key)
+        done = await self._commands.submit(self._with_origin(command), key, at_revision=bound)
+        if isinstance(done, Accepted):
+            self._at_revision = None
+        return done
 
     async def check(self, command: Command) -> Accepted | Refused:
         """As Commands.check."""

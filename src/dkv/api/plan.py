@@ -15,7 +15,8 @@ from urllib.parse import unquote
 from fastapi import Request
 
 from dkv.api.bodies import PlanBody, StepBody
-from dkv.api.context import DRY_RUN, Context, ManagerContext
+from dkv.api.context import BOUND, DRY_RUN, Context, ManagerContext
+from dkv.api.guard import LOOKING
 from dkv.api.origin import CALLER
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
@@ -39,6 +40,25 @@ PLANNABLE = re.compile(
 
 LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).*")
 """Addresses that may be looked at between two changes."""
+
+
+REVISION = re.compile('"([0-9]{1,18})"')
+
+
+def bind(request: Request) -> None:
+    """Bind a request that changes something to the revision in its If-Match, which a plan has. Raises Refusal where that says
+    something else, or where the change is no command: it would be made whatever the revision is.
+    """
+    shown = request.headers.getlist("if-match")
+    if not shown or request.method in LOOKING:
+        return
+    match = REVISION.fullmatch(shown[0].strip()) if len(shown) == 1 else None
+    if match is None:
+        raise refuse("bad_value", f"The header If-Match is {', '.join(shown)[:60]!r}.", 'Send the revision of one plan, as "17".')
+    if not PLANNABLE.fullmatch(request.url.path):
+        message = f"{request.method} {request.url.path[:200]} cannot be bound to a revision."
+        raise refuse("cannot_plan", message, "Leave If-Match out: what this does is no command of the domain.")
+    request.scope[BOUND] = int(match[1])
 
 
 @router.post("/plan")

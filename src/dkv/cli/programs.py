@@ -133,6 +133,16 @@ VERBS = (
         (MANAGERS, OUTPUT),
     ),
     Cmdlet(
+        "watch",
+        "Shows the domain as it lives: what waits, every store with its copies, what happened last; until Ctrl-C.",
+        "watch:watch",
+        (
+            Param("--once", "switch", "show it once and end; so it is where the output is no terminal", default=False),
+            MANAGERS,
+            OUTPUT,
+        ),
+    ),
+    Cmdlet(
         "logs",
         "Shows the newest lines of the log of a manager, or of one process; -f also those that come, until Ctrl-C.",
         "logs:logs",

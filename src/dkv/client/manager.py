@@ -57,6 +57,15 @@ class ManagerClient:
         """Every machine of the domain and what is wrong there."""
         return cast("schemas.Machines", self.read("/machines"))["machines"]
 
+    def live(self) -> schemas.Live:
+        """The live view as it is now, whole."""
+        return cast("schemas.Live", self.read("/live"))
+
+    def follow_live(self, silence: float = 15.0) -> Iterator[schemas.Live]:
+        """The live view, whole, and then what changes of it, without end. `silence`: see follow_events."""
+        request = Request("GET", NATIVE + "/live", {"Accept": "text/event-stream"})
+        yield from cast("Iterator[schemas.Live]", read_events(self._transport.stream(self.endpoint, request, silence)))
+
     def metrics(self, window_sec: int = 5) -> schemas.Metrics:
         """Rates over the last `window_sec` seconds and totals of all stores (docs/reference/cmdlets.md#metrics)."""
         return cast("schemas.Metrics", self.read("/metrics", windowSec=window_sec))

@@ -13,7 +13,7 @@ from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State
-from dkv.domain.refusals import key_reused
+from dkv.domain.refusals import domain_changed, key_reused
 from dkv.store import codec
 from dkv.store.contract import Snapshot
 
@@ -56,10 +56,14 @@ class DryRun:
         known, answer = self._answers[key.name]
         return Accepted(self._state, (), answer) if known == key else key_reused()
 
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+    async def submit(
+        self, command: Command, key: RequestKey | None = None, *, at_revision: int | None = None
+    ) -> Accepted | Refused:
         """Decide and keep the answer in the scratch state only. The same `key` gets the same answer."""
         if answered := await self.answered(key):
             return answered
+        if at_revision is not None and at_revision != self._revision:
+            return domain_changed(at_revision, self._revision)
         command = self._timed(command)
         decision = decide(self._state, command)
         if isinstance(decision, Refused):

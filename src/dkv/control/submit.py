@@ -16,7 +16,7 @@ from dkv.domain.command import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import State
-from dkv.domain.refusals import key_reused
+from dkv.domain.refusals import domain_changed, key_reused
 from dkv.store import codec
 from dkv.store.contract import Conflict, Snapshot, Store, StoreError, Unavailable
 
@@ -127,13 +127,19 @@ class Submitter:
         """
         return _answered(await self._store.read(), key)
 
-    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
-        """Decide and commit. The answer is durable when this returns. Raises store.Unavailable, store.Unusable."""
+    async def submit(
+        self, command: Command, key: RequestKey | None = None, *, at_revision: int | None = None
+    ) -> Accepted | Refused:
+        """Decide and commit. The answer is durable when this returns. With `at_revision` only if the domain is at that revision
+        still. Raises store.Unavailable, store.Unusable.
+        """
         command = replace(command, now=command.now or self._clock())
         while True:
             snapshot = await self._store.read()
             if answered := _answered(snapshot, key):
                 return answered
+            if at_revision is not None and at_revision != snapshot.revision:
+                return domain_changed(at_revision, snapshot.revision)
             state = view_of(snapshot).state
             decision = self._judge(state, command)
             if isinstance(decision, Refused) or (decision.state is state and not key):

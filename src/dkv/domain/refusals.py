@@ -79,6 +79,7 @@ CATALOGUE: dict[str, Entry] = {
     "rotation_running": Entry(409, 1, "the authority is being changed already"),
     "engine_without_tls": Entry(409, 1, "a server's engine program has no TLS, and the database's engines would speak it"),
     "insecure_traffic": Entry(409, 1, "engines without TLS would be reached from other machines"),
+    "domain_changed": Entry(412, 1, "the domain has changed since the plan that the request is bound to"),
     "key_reused": Entry(409, 1, "the Idempotency-Key was used for another request"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),
     "stale_fact": Entry(409, 1, "the fact is about something the domain no longer expects"),
@@ -132,6 +133,15 @@ def key_reused() -> Refused:
         "key_reused",
         "The Idempotency-Key of this request was used for another request already.",
         "Give each change a key of its own; repeat one only with the same method, address and body.",
+    )
+
+
+def domain_changed(planned: int, now: int) -> Refused:
+    """A request that is bound to a revision which is not the domain's any more."""
+    return no(
+        "domain_changed",
+        f"The domain has changed since the plan: that is of revision {planned}, and the domain is at revision {now}.",
+        "Nothing was done. Plan again, see what is different, and send the request with the revision of the new plan.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,10 +13,9 @@ from rich.bar import Bar
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from dkv.cli.live_table import lines, shown, state_table
 from dkv.playground.verify import Proved
-from dkv.printable import printable
 
 if TYPE_CHECKING:
     from dkv.wire import schemas
@@ -27,9 +25,7 @@ REFRESH = 1.0  # s between two live tables
 
 
 def _lines(drawing: RenderableType) -> list[str]:
-    out = io.StringIO()
-    Console(file=out, width=WIDTH, force_terminal=False).print(drawing)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
+    return lines(drawing, WIDTH)
 
 
 def outages(kills: Sequence[tuple[str, float]]) -> list[str]:
@@ -67,40 +63,9 @@ def tombstones(ended: Sequence[schemas.Tombstone]) -> list[str]:
     return _lines(table)
 
 
-def shown(text: object) -> Text:
-    """A text of the domain as it is: nothing in it moves the terminal or is markup of rich."""
-    return Text(printable(str(text)))
-
-
 def _cause(tombstone: schemas.Tombstone) -> str:
     cause, reason = str(tombstone.get("cause") or ""), str(tombstone.get("reason") or "")
     return reason if reason.startswith(cause) else f"{cause}: {reason}"
-
-
-def state_table(store: schemas.Store) -> Table:
-    """The live table: every instance, and what its group is."""
-    groups = {group["name"]: group for group in store["groups"]}
-    terms = ", ".join(f"{g['name']} term {g['term']}" for g in groups.values())
-    losable = min((int(g["canLoseForConfirmed"]) for g in groups.values()), default=0)
-    title = shown(f"{store['name']}: {store['status']}, {terms}, {losable} more servers may be lost")
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
-    for name in ("instance", "endpoint", "server", "state", "role", "in sync", "pid"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("remark")
-    for i in store["instances"]:
-        process = i["process"]
-        cells = (
-            i["instanceName"],
-            f"{i['host']}:{i['clientPort']}",
-            i["server"],
-            i["state"],
-            i["role"] or "-",
-            "yes" if i["inSync"] else "no",
-            str(process["pid"] or "-") if process else "-",
-            i["reason"] or "",
-        )
-        table.add_row(*map(shown, cells))
-    return table
 
 
 def watch(look: Callable[[], schemas.Store]) -> None:
@@ -109,8 +74,8 @@ def watch(look: Callable[[], schemas.Store]) -> None:
     if not console.is_terminal:
         while True:
             time.sleep(3600)
-    with Live(state_table(look()), console=console, auto_refresh=False) as live:
+    with Live(state_table(look(), console.width), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(REFRESH)
             with suppress(Exception):  # managers are killed here on purpose
-                live.update(state_table(look()), refresh=True)
+                live.update(state_table(look(), console.width), refresh=True)

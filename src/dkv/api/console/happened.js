@@ -75,7 +75,7 @@ function hotCopy(view, copy) {
     { class: copy.status === "failed" ? "card bad" : "card", "data-key": `copy ${copy.hotCopyId}`, "data-find": copy.store },
     h("p", { class: "what" }, h("strong", {}, `hot copy ${copy.hotCopyId} of ${copy.store}`), ` ${copy.status}, ${copy.stage}${copy.message ? `: ${copy.message}` : ""}`, copy.endAt ? `, took ${span(copy.endAt - copy.beginAt)}` : [", since ", ago(copy.beginAt)], size ? `, ${bytes(size)}` : ""),
     copy.status === "running" ? progress(percent, 100, `${Math.round(percent)} %`) : null,
-    copy.status === "running" ? h("p", { class: "actions" }, button(view, "cancelHotCopy", { store: copy.store, copyId: copy.hotCopyId })) : null,
+    copy.status === "running" ? h("p", { class: "actions" }, button(view, "cancelHotCopy", { store: copy.store, copyId: copy.hotCopyId, coordinator: copy.coordinatorStartId })) : null,
   );
 }
 
