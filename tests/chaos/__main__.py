@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parents[2] / ".dkv" / "chaos"
 
 def field() -> schedule.Field:
     """What a run strikes."""
-    groups = tuple(schedule.Group(name, number) for name, (count, _, _) in STORES.items() for number in range(count))
+    groups = tuple(schedule.Group(name, number, copies) for name, (count, copies, _) in STORES.items() for number in range(count))
     return schedule.Field(("server-1", "server-2", "server-3"), groups)
 
 

@@ -61,22 +61,33 @@ def missing_registers(writes: Iterable[Operation], contents: Mapping[str, Mappin
     return [w for w in sure if int(contents.get(w.store, {}).get(w.key, "0")) < int(w.value)]
 
 
+class Place(NamedTuple):
+    """Where a write was answered: its group ("Two/g1"), and the server that led it, "" where that is not known."""
+
+    group: str
+    server: str
+
+
+Applies = Callable[[Operation, Sequence[Blow], Place], bool]
+
+
 @dataclass(frozen=True)
 class Excuse:
-    """A line of docs/critiques.md, quoted, by which an acknowledged write may be missing: what has to have struck, and how long
-    before the answer (s) it may have begun at most, or after it at the latest.
+    """A line of docs/critiques.md, quoted, by which an acknowledged write may be missing, and whether it applies: by the blows
+    on the server that led then.
     """
 
     line: str
-    applies: Callable[[Operation, Sequence[Blow]], bool]
+    applies: Applies
 
 
 CUTS = ("unplug host", "isolate host", "cut one way", "cut both ways")
-BEFORE, AFTER = 15.0, 5.0  # s: an answer may lie so long before a blow ends the leader, or come so long after it began
+KILLS = ("kill engine", "kill engine and manager", "kill a leader ahead")
+BEFORE, AFTER = 15.0, 5.0  # s: a write may be answered so long after a blow ended, or so long before it began
 
 
-def _struck(kinds: Sequence[str], least: float = 0.0) -> Callable[[Operation, Sequence[Blow]], bool]:
-    def applies(write: Operation, blows: Sequence[Blow]) -> bool:
+def _struck(kinds: Sequence[str], least: float = 0.0) -> Applies:
+    def applies(write: Operation, blows: Sequence[Blow], _: Place) -> bool:
         return any(b.kind in kinds and b.ended - b.began >= least and _near(write, b) for b in blows)
 
     return applies
@@ -86,8 +97,23 @@ def _near(write: Operation, blow: Blow) -> bool:
     return blow.began - AFTER <= write.answered and write.sent <= blow.ended + BEFORE
 
 
-def _thrice(write: Operation, blows: Sequence[Blow]) -> bool:
-    return sum(blow.kind.startswith("kill engine") and _near(write, blow) for blow in blows) >= 3
+def _killed(write: Operation, blows: Sequence[Blow], place: Place) -> list[Blow]:
+    """The blows near a write that ended an engine of its group."""
+    return [blow for blow in blows if blow.kind in KILLS and blow.group == place.group and _near(write, blow)]
+
+
+def _no_progress(write: Operation, blows: Sequence[Blow], place: Place) -> bool:
+    """The leader was killed, and then its disk or machine stood still, or its manager could report nothing."""
+    still = [
+        b for b in blows if b.kind in ("slow disk", "freeze host", "freeze manager", "kill manager", "kill engine and manager")
+    ]
+    still = [blow for blow in still if blow.ended - blow.began >= 2.0]
+    ends = [blow.began for blow in _killed(write, blows, place)]
+    return any(blow.began - AFTER <= end <= blow.ended or end <= blow.began <= end + AFTER for blow in still for end in ends)
+
+
+def _thrice(write: Operation, blows: Sequence[Blow], place: Place) -> bool:
+    return len(_killed(write, blows, place)) >= 3
 
 
 EXCUSES = (
@@ -103,7 +129,7 @@ EXCUSES = (
     ),
     Excuse(
         "The dead leader is restarted, and for `failoverGrace` (2 s) its process neither computes, reads, writes nor grows",
-        _struck(("slow disk", "freeze host", "freeze manager", "kill manager", "kill engine and manager"), least=2.0),
+        _no_progress,
     ),
     Excuse(
         "The leader ends, and what it needs to start again is missing (room, its port, its directory)", _struck(("fill disk",))
@@ -112,9 +138,14 @@ EXCUSES = (
 )
 
 
-def excuse(write: Operation, blows: Sequence[Blow]) -> str:
+def excuse(write: Operation, blows: Sequence[Blow], place: Place) -> str:
     """The line of docs/critiques.md that explains why an acknowledged write is missing; "" if none does."""
-    return next((known.line for known in EXCUSES if known.applies(write, blows)), "")
+    return _line(EXCUSES, write, blows, place)
+
+
+def _line(excuses: Sequence[Excuse], write: Operation, blows: Sequence[Blow], place: Place) -> str:
+    here = [blow for blow in blows if not place.server or place.server in blow.servers]
+    return next((known.line for known in excuses if known.applies(write, here, place)), "")
 
 
 # -- registers ----------------------------------------------------------------------------------------------------------
@@ -180,8 +211,8 @@ def out_of_order(probes: Iterable[Operation], leaders: Sequence[str]) -> Operati
 NO_MANAGER = ("kill manager", "kill engine and manager", "freeze manager")
 
 
-def _unfenced(write: Operation, blows: Sequence[Blow]) -> bool:
-    return _struck(CUTS)(write, blows) and _struck(NO_MANAGER)(write, blows)
+def _unfenced(write: Operation, blows: Sequence[Blow], place: Place) -> bool:
+    return _struck(CUTS)(write, blows, place) and _struck(NO_MANAGER)(write, blows, place)
 
 
 TWO_LEADERS = (
@@ -190,10 +221,9 @@ TWO_LEADERS = (
 )
 
 
-def leader_excuse(probe: Operation, server: str, blows: Sequence[Blow]) -> str:
-    """The line of docs/critiques.md that explains why the engine of a server accepted a write too late; "" if none does."""
-    here = [blow for blow in blows if server in blow.servers]
-    return next((known.line for known in TWO_LEADERS if known.applies(probe, here)), "")
+def leader_excuse(probe: Operation, blows: Sequence[Blow], place: Place) -> str:
+    """The line of docs/critiques.md that explains why an engine accepted a write too late; "" if none does."""
+    return _line(TWO_LEADERS, probe, blows, place)
 
 
 def _ordered(probes: Sequence[Operation]) -> list[Operation]:

@@ -27,7 +27,6 @@ from dkv.playground.hosts import Host
 from dkv.playground.hosts_domain import HostsDomain, site_of
 from tests.chaos import launch
 from tests.chaos.disks import Disk
-from tests.chaos.schedule import Field, Group
 
 STORES: dict[str, tuple[int, int, int]] = {"One": (1, 3, 2), "Two": (2, 2, 1), "Three": (3, 2, 1)}
 """Groups, copies of each, and minInSync of every store."""
@@ -52,12 +51,6 @@ class ChaosDomain(HostsDomain):
         self._service = threading.Thread(target=self._serve, daemon=True)
         self._closing = threading.Event()
         self._starting = threading.Lock()
-
-    @property
-    def field(self) -> Field:
-        """What can be struck."""
-        groups = tuple(Group(name, number) for name, (count, _, _) in STORES.items() for number in range(count))
-        return Field(tuple(self.hosts), groups)
 
     def place(self, server_id: str) -> Place:
         """The place of a server."""

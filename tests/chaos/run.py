@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,8 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
         if s.stroke.kind not in WORK
     ]
     contents: dict[str, dict[str, str]] = {}
-    for name in STORES:
-        store = dict(domain.ask(lambda client, name=name: client.store(name)))
+    stores = {name: dict(domain.ask(lambda client, name=name: client.store(name))) for name in STORES}
+    for name, store in stores.items():
         copies = until_equal(store)
         contents[name] = {
             key: value for group in copies.values() for copy in list(group.values())[:1] for key, value in copy.items()
@@ -240,7 +241,7 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
         )
         findings.failures += [f"death: {line}" for line in checks.wrong_deaths(tombstones, blows)]
         findings.figures[f"deaths of {name}"] = len(tombstones)
-    _judge_writes(history, contents, blows, findings)
+    _judge_writes(history, contents, blows, findings, Leading(stores, course.samples))
     findings.failures += [f"register: {line}" for line in checks.register_faults(history)]
     findings.failures += [f"waiting: {line}" for line in checks.silent_outages(course.samples)]
     late = [o for o in history if o.sent >= course.whole > 0 and o.kind == checks.CONFIRMED and o.mark == checks.SURE]
@@ -257,7 +258,29 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
     findings.failures += [f"left over: {line}" for line in domain.end()]
 
 
-def _judge_writes(history: Sequence[Operation], contents: Any, blows: Sequence[Blow], findings: Findings) -> None:
+class Leading:
+    """Who led the group of a write when that was answered, by the samples of the run."""
+
+    def __init__(self, stores: Mapping[str, Json], samples: Sequence[Json]) -> None:
+        self._stores = stores
+        self._samples = [sample for sample in samples if "groups" in sample]
+        self._times = [sample["at"] for sample in self._samples]
+
+    def place(self, write: Operation) -> checks.Place:
+        """The place of a write."""
+        store, slot = self._stores[write.store], slot_of(write.key)
+        group = next(g["name"] for g in store["groups"] if any(low <= slot <= high for low, high in g["slots"]))
+        servers = {i["instanceName"]: str(i["server"]) for i in store["instances"]}
+        for sample in reversed(self._samples[: bisect_right(self._times, write.answered)]):
+            seen = next((g for g in sample["groups"] if (g["store"], g["name"]) == (write.store, group)), None)
+            if seen and seen["serving"]:
+                return checks.Place(f"{write.store}/{group}", servers.get(str(seen["leader"]), ""))
+        return checks.Place(f"{write.store}/{group}", "")
+
+
+def _judge_writes(
+    history: Sequence[Operation], contents: Any, blows: Sequence[Blow], findings: Findings, leading: Leading
+) -> None:
     for kind in checks.WRITES:
         findings.figures[kind] = checks.count(history, kind)
     sure = [o for o in history if o.kind == checks.CONFIRMED]
@@ -269,7 +292,7 @@ def _judge_writes(history: Sequence[Operation], contents: Any, blows: Sequence[B
     ]
     met: dict[str, int] = {}
     for write in checks.missing([o for o in history if o.kind in checks.WRITES], contents, [checks.ACKNOWLEDGED]):
-        line = checks.excuse(write, blows)
+        line = checks.excuse(write, blows, leading.place(write))
         met[line] = met.get(line, 0) + 1
         if not line:
             findings.failures.append(
@@ -294,7 +317,7 @@ def _judge_leaders(
         if late is None:
             continue
         what = f"{late.value} accepted a write of {store['name']}/{group['name']} at {late.answered:.3f} after a later leader had"
-        line = checks.leader_excuse(late, own[late.value], blows)
+        line = checks.leader_excuse(late, blows, checks.Place(f"{store['name']}/{group['name']}", own[late.value]))
         if line:
             findings.figures.setdefault("two leaders", []).append(f"{what}: {line}")
         else:

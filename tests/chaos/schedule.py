@@ -28,10 +28,11 @@ MOST_AT_ONCE = 2  # faults of whole hosts that last at the same time
 
 @dataclass(frozen=True)
 class Group:
-    """A storage group that a schedule may strike: its store, and its number from 0."""
+    """A storage group that a schedule may strike: its store, its number from 0, and how many copies it has."""
 
     store: str
     number: int
+    copies: int
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def _engine(least: float, most: float) -> Draw:
     return draw
 
 
-def _group(least: float, most: float) -> Draw:
+def _group(least: float, most: float, copies: int) -> Draw:
     def draw(chance: random.Random, field: Field) -> tuple[str, float]:
-        group = chance.choice(field.groups)
+        group = chance.choice([group for group in field.groups if group.copies <= copies])
         return f"{group.store}/{group.number}/leader", _seconds(chance, least, most)
 
     return draw
@@ -118,14 +119,14 @@ FAULTS: dict[str, Draw] = {
     "kill engine": _engine(0, 0),
     "freeze engine": _engine(0.5, 8),
     "kill engine and manager": _engine(1, 12),
-    "kill a leader ahead": _group(0.3, 2.0),
+    "kill a leader ahead": _group(3, 6, copies=2),
     "kill manager": _server(1, 6),
     "freeze manager": _server(1, 8),
     "kill member": _server(0, 0),
     "freeze member": _server(1, 8),
     "kill state leader": _all(0, 0),
     "lose host": _server(3, 12),
-    "lose a leader ahead": _group(6, 12),
+    "lose a leader ahead": _group(6, 12, copies=3),
     "freeze host": _server(1, 6),
     "unplug host": _server(2, 10),
     "isolate host": _server(2, 12),
@@ -136,8 +137,8 @@ FAULTS: dict[str, Draw] = {
     "jump clock": _clock,
     "kill everything": _all(0.5, 3),
 }
-"""What goes wrong. What `kill` ends is started again by who would do it: a manager by its service manager. A leader
-is ahead when its followers stand still for a while before it ends, and go on afterwards.
+"""What goes wrong. What `kill` ends is started again by who would do it: a manager by its service manager. A leader is
+ahead when what it sends does not reach its followers for a moment before it ends. Of three copies that would be a host cut off.
 """
 
 WORK: dict[str, Draw] = {

@@ -18,7 +18,7 @@ from tests.chaos.domain import ChaosDomain, Watcher
 from tests.chaos.schedule import WORK, Stroke
 
 STEP = 0.02  # s between two looks at the clock
-AHEAD = 1.0  # s that followers stand still before their leader's host is lost
+AHEAD = 0.5  # s that followers get nothing before their leader ends
 TASK_WITHIN = 180.0  # s a task of an operator may take
 SERVICE_PAUSE = 1.0  # s after which a killed manager is started again, at the earliest
 
@@ -128,33 +128,27 @@ class Striker:
         self._kill(pid, struck)
 
     def _kill_a_leader_ahead(self, stroke: Stroke, struck: Struck) -> None:
-        _, pid = self._engine(stroke, struck)
-        with self._followers_stopped(struck):
-            time.sleep(stroke.lasts)
-            self._kill(pid, struck)
+        server, pid = self._engine(stroke, struck)
+        self._cut_followers_off(server, struck)
+        time.sleep(AHEAD)
+        self._kill(pid, struck)
 
     def _lose_a_leader_ahead(self, stroke: Stroke, struck: Struck) -> None:
         server, _ = self._engine(stroke, struck)
-        with self._followers_stopped(struck):
-            time.sleep(AHEAD)
-            self._lose([server], struck)
+        self._cut_followers_off(server, struck)
+        time.sleep(AHEAD)
+        self._lose([server], struck)
 
-    @contextlib.contextmanager
-    def _followers_stopped(self, struck: Struck) -> Iterator[None]:
-        """The followers of the group that is meant stand still for the block."""
+    def _cut_followers_off(self, server: str, struck: Struck) -> None:
+        """Nothing that the host of a leader sends reaches those of its followers. Stopping the followers would not do: what
+        comes meanwhile stays in their sockets.
+        """
         store, _, name = struck.group.partition("/")
-        group = next(g for g in self._watcher.stores[store]["groups"] if g["name"] == name)
-        members = [
-            i for i in self._watcher.stores[store]["instances"] if i["group"] == name and i["instanceName"] != group["leader"]
-        ]
-        pids = [int(i["process"]["pid"]) for i in members if i["process"] and i["process"]["pid"]]
-        for pid in pids:
-            _signal(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                _signal(pid, signal.SIGCONT)
+        members = [i for i in self._watcher.stores[store]["instances"] if i["group"] == name and i["server"] != server]
+        here, others = self._domain.hosts[server], [self._domain.hosts[i["server"]] for i in members]
+        for other in others:
+            here.cut_from(other, one_way=True)
+        self._later(struck, lambda: [here.join_with(other) for other in others] and None)
 
     def _engine(self, stroke: Stroke, struck: Struck) -> tuple[str, int]:
         """The server and the pid of the engine that is meant now. Raises LookupError."""

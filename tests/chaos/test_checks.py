@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos import checks
-from tests.chaos.checks import Blow, Operation
+from tests.chaos.checks import Blow, Operation, Place
 from tests.lint.repository import ROOT
 
 
@@ -33,16 +33,31 @@ def test_a_register_that_is_lower_than_what_was_confirmed_is_missing() -> None:
     assert checks.missing_registers([write], {"One": {}}) == [write]
 
 
-def test_an_acknowledged_write_is_explained_only_by_what_struck_near_it() -> None:
+HERE = Place("One/g1", "s1")
+
+
+def test_an_acknowledged_write_is_explained_only_by_what_struck_its_leader_near_it() -> None:
     write = operation("valkey", 1, 100, 100.1, "acknowledged")
-    assert "cut off" in checks.excuse(write, [blow("unplug host", 98, 104)])
-    assert checks.excuse(write, [blow("unplug host", 40, 50)]) == ""
-    assert checks.excuse(write, [blow("unplug host", 120, 125)]) == ""
-    assert checks.excuse(write, [blow("freeze engine", 99, 101)]) == ""
-    assert "more than 3 s" in checks.excuse(write, [blow("freeze engine", 99, 103)])
-    assert checks.excuse(write, [blow("kill engine", 99, 99)]) == ""
-    assert "three times" in checks.excuse(write, [blow("kill engine", at, at) for at in (97, 99, 101)])
-    assert checks.excuse(write, [blow("kill member", 99, 99), blow("kill manager", 99, 100)]) == ""
+
+    def line(*blows: Blow) -> str:
+        return checks.excuse(write, blows, HERE)
+
+    assert "cut off" in line(blow("unplug host", 98, 104))
+    assert line(blow("unplug host", 98, 104, "s2")) == ""
+    assert line(blow("unplug host", 40, 50)) == "" == line(blow("unplug host", 120, 125))
+    assert line(blow("freeze engine", 99, 101)) == ""
+    assert "more than 3 s" in line(blow("freeze engine", 99, 103))
+    assert line(blow("kill member", 99, 99), blow("kill manager", 99, 103)) == ""
+
+
+def test_a_killed_leader_explains_nothing_by_itself() -> None:
+    write = operation("valkey", 1, 100, 100.1, "acknowledged")
+    kill = blow("kill engine", 100.2, 100.2)._replace(group="One/g1")
+    assert checks.excuse(write, [kill], HERE) == ""
+    assert "failoverGrace" in checks.excuse(write, [kill, blow("freeze manager", 101, 104)], HERE)
+    assert checks.excuse(write, [kill, blow("freeze manager", 101, 102)], HERE) == ""
+    assert checks.excuse(write, [kill._replace(group="One/g2"), blow("freeze manager", 101, 104)], HERE) == ""
+    assert "three times" in checks.excuse(write, [kill, kill, kill], HERE)
 
 
 @pytest.mark.parametrize("known", [*checks.EXCUSES, *checks.TWO_LEADERS], ids=lambda known: known.line[:30])
@@ -116,10 +131,10 @@ def test_answers_that_overlap_show_no_order() -> None:
 def test_two_leaders_are_explained_only_by_what_struck_the_older_one() -> None:
     (late,) = accepted(("a", 10))
     cut, dead = blow("isolate host", 5, 12), blow("kill manager", 4, 12)
-    assert "is not fenced" in checks.leader_excuse(late, "s1", [cut, dead])
-    assert checks.leader_excuse(late, "s2", [cut, dead]) == ""
-    assert checks.leader_excuse(late, "s1", [cut]) == "" == checks.leader_excuse(late, "s1", [dead])
-    assert "more than 3 s" in checks.leader_excuse(late, "s1", [blow("freeze host", 6, 9.5)])
+    assert "is not fenced" in checks.leader_excuse(late, [cut, dead], HERE)
+    assert checks.leader_excuse(late, [cut, dead], Place("One/g1", "s2")) == ""
+    assert checks.leader_excuse(late, [cut], HERE) == "" == checks.leader_excuse(late, [dead], HERE)
+    assert "more than 3 s" in checks.leader_excuse(late, [blow("freeze host", 6, 9.5)], HERE)
 
 
 # -- deaths, what waits, contents ---------------------------------------------------------------------------------------
