@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from dkv.control.liveness import RENEW_EVERY, SERVER_TTL, Liveness
+from dkv.control.liveness import LEADER, RENEW_EVERY, SERVER_TTL, Liveness
 from dkv.control.submit import Submitter, View
 from dkv.domain.facts import ServerJoined
 from dkv.sim.loop import SimLoop
@@ -18,12 +18,19 @@ SECOND = replace(FIRST, server_id="s2", uid="u2", host="10.0.0.2")
 
 
 class Interrupted(MemoryStore):
-    """A backend on a machine so slow that something happens just before the domain state is read; `away`: no answers."""
+    """A backend on a machine so slow that something happens just before the domain state is read; `away`: no answers;
+    `lease_takes` and `look_takes`: s until the leader lease, and all leases, are answered.
+    """
 
     def __init__(self, domain: MemoryDomain) -> None:
         super().__init__(domain)
         self.before_read: Callable[[], Awaitable[None]] | None = None
         self.away = False
+        self.lease_takes = self.look_takes = 0.0
+
+    async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
+        await asyncio.sleep(self.lease_takes if name == LEADER else 0)
+        return await super().acquire(name, holder, ttl, value)
 
     async def read(self) -> Snapshot:
         happens, self.before_read = self.before_read, None
@@ -34,6 +41,7 @@ class Interrupted(MemoryStore):
     async def leases(self) -> Sequence[Lease]:
         if self.away:
             raise Unavailable("away")
+        await asyncio.sleep(self.look_takes)
         return await super().leases()
 
 
@@ -42,6 +50,7 @@ class Pair:
 
     def __init__(self, loop: SimLoop) -> None:
         domain = MemoryDomain(clock=loop.time)
+        self.now = loop.time
         self.store = Interrupted(domain)
         self.submitter = self._submitter(self.store, loop)
         self.first = Liveness(self.store, self.submitter, FIRST, loop.time)
@@ -132,5 +141,28 @@ def test_a_server_whose_lease_ended_is_lost() -> None:
             await pair.first.renew()
         await pair.first.judge()
         assert await pair.alive() == {"s1"}
+
+    play(scenario)
+
+
+def test_a_lease_that_was_renewed_holds_although_the_next_answer_does_not_come_in_time() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.store.lease_takes = SERVER_TTL
+        for _ in range(3):
+            await pair.first.renew()
+            assert pair.first.lease_left() == SERVER_TTL / 2, "the time that was waited for the leader lease"
+            assert not pair.first.leads
+
+    play(scenario)
+
+
+def test_a_server_joins_again_although_all_leases_take_long_to_read() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.store.look_takes = SERVER_TTL / 2
+        third = Liveness(pair.store, pair.submitter, replace(FIRST, server_id="s3", uid="u3", host="10.0.0.3"), pair.now)
+        running = asyncio.create_task(third.run(lambda: None))
+        await asyncio.sleep(1.0)
+        assert await pair.alive() == {"s1", "s3"}
+        running.cancel()
 
     play(scenario)

@@ -96,11 +96,12 @@ class Liveness:
         return leases
 
     async def renew(self) -> None:
-        """Renew this server's lease once."""
+        """Renew this server's lease once. It counts once it is answered: a slow backend may leave no time for the other."""
         sent = self._now()
         try:
             async with asyncio.timeout(SERVER_TTL / 2):
-                held = await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL)
+                if await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL):
+                    self.renewed_at = sent
                 self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
         except (StoreError, TimeoutError) as trouble:
             self.trouble = trouble.detail if isinstance(trouble, StoreError) else str(trouble)
@@ -108,8 +109,6 @@ class Liveness:
             self.leads = False
             return
         self.trouble = ""
-        if held:
-            self.renewed_at = sent
         if self.access_since is None:
             self.access_since = sent
 
@@ -174,9 +173,9 @@ class Liveness:
                 if self._now() >= next_renewal:
                     next_renewal = self._now() + RENEW_EVERY
                     await self.renew()
-                    await self.judge(known())
                     if self.lease_left() > SERVER_TTL / 2 and not self._is_known(known()):
-                        await self.join()
+                        await self.join()  # before it looks at others: that may take what is left of the lease
+                    await self.judge(known())
                 await self.tick(known())
             except StoreError:
                 self.access_since = None
