@@ -243,7 +243,9 @@ OWN_WILL = {
     "graceful stop", "operator kill", "fenced by its manager", "lost its role inside a script",
     "lost its hash slots to another node",
 }  # fmt: skip
+LOST = ("lose host", "lose a leader ahead", "kill everything")
 ONLY_AFTER = {
+    "killed by signal": LOST,  # a process that was born just before has no pid that the harness or the domain knows
     "never answered": ("freeze engine", "freeze host", "slow disk"),
     "disk full": ("fill disk",),
     "disk error": ("fill disk",),

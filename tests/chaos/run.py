@@ -34,7 +34,7 @@ from tests.chaos.schedule import WORK, Stroke
 from tests.chaos.strikes import Striker
 
 WARM_UP = 3.0  # s clients work before the schedule begins
-PROGRESS = 5.0  # s clients work once everything is whole again
+PROGRESS = 60.0  # s within which a write has to be confirmed in every store once everything is whole again
 OPENED = ("group.opened", "group.handed_over")  # events with which a term begins
 BATCH = 1000  # keys read at once
 
@@ -140,7 +140,8 @@ def _on(domain: ChaosDomain, strokes: Sequence[Stroke], length: float, course: C
             told("everything is whole again")
         except CliError as error:
             findings.failures.append(f"progress: {error}")
-        time.sleep(PROGRESS)
+        silent = _await_progress(clients, course.whole) if course.whole else []
+        findings.failures += [f"progress: {name} confirmed nothing within {PROGRESS:g} s after it was whole" for name in silent]
         clients.stop()
     course.ended = time.monotonic()
     with course.lines("journal.jsonl") as add:
@@ -150,6 +151,16 @@ def _on(domain: ChaosDomain, strokes: Sequence[Stroke], length: float, course: C
     lines = picture.rows(clients.history(), course.samples, [s.to_json() for s in striker.journal], (course.began, course.ended))
     findings.rows, findings.length = lines, course.ended - course.began
     return findings
+
+
+def _await_progress(clients: Clients, since: float) -> list[str]:
+    """The stores in which no write that was sent after a moment was confirmed in time."""
+    ends = time.monotonic() + PROGRESS
+    while True:
+        served = {o.store for o in clients.history() if o.sent >= since and o.kind == checks.CONFIRMED and o.mark == checks.SURE}
+        if len(served) == len(STORES) or time.monotonic() > ends:
+            return sorted(STORES.keys() - served)
+        time.sleep(0.5)
 
 
 # -- clients ----------------------------------------------------------------------------------------------------------------
@@ -244,9 +255,6 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
     _judge_writes(history, contents, blows, findings, Leading(stores, course.samples))
     findings.failures += [f"register: {line}" for line in checks.register_faults(history)]
     findings.failures += [f"waiting: {line}" for line in checks.silent_outages(course.samples)]
-    late = [o for o in history if o.sent >= course.whole > 0 and o.kind == checks.CONFIRMED and o.mark == checks.SURE]
-    quiet = [name for name in STORES if course.whole and not any(o.store == name for o in late)]
-    findings.failures += [f"progress: {name} confirmed nothing at the end" for name in quiet]
     if course.whole:
         findings.figures["seconds until whole"] = round(course.whole - course.healed, 1)
     findings.figures["managers that ended by themselves"] = [

@@ -18,7 +18,7 @@ from tests.chaos.domain import ChaosDomain, Watcher
 from tests.chaos.schedule import WORK, Stroke
 
 STEP = 0.02  # s between two looks at the clock
-AHEAD = 0.5  # s that followers get nothing before their leader ends
+AHEAD = 1.5  # s that followers get nothing before their leader ends
 TASK_WITHIN = 180.0  # s a task of an operator may take
 SERVICE_PAUSE = 1.0  # s after which a killed manager is started again, at the earliest
 
@@ -232,6 +232,7 @@ class Striker:
             struck.pids += host.processes()
         for server in servers:
             self._hold(server, struck)
+            struck.pids += self._domain.hosts[server].processes()
             self._domain.hosts[server].kill_all()
             self._later(struck, self._domain.hosts[server].plug)
 
@@ -308,7 +309,7 @@ class Striker:
         elif stroke.kind == "set option":
             yield "update", "database-options", "--db-name", name, "--default-options", *more.split()
         else:
-            instance, port = f"{name.lower()}-x{time.monotonic_ns() % 100000}", 7900 + 2 * (time.monotonic_ns() % 40)
+            instance, port = f"{name.lower()}-x{time.monotonic_ns() % 100000}", 8200 + 2 * (time.monotonic_ns() % 400)
             ports = ("-ClustronPort", str(port), "-ClientPort", str(port + 1))
             yield "Add-DkvInstance", "-StoreName", name, "-InstanceName", instance, *ports
             yield "Start-DkvStore", "-Name", name, "-InstanceName", instance
