@@ -23,7 +23,7 @@ LIMITED = tuple(
     for scripting in (False, True)
     for keys in ((), ("a*", "b*"))
 )
-KINDS = (*LIMITED, EngineUser("watch", (hashed("w"),), monitor=True))
+KINDS = (*LIMITED, EngineUser("watch", (hashed("w"),), monitor=True), EngineUser("move", (hashed("m"),), importing=True))
 
 
 def test_users_are_set_on_a_running_engine_and_seen(engine_machine: Machine) -> None:

@@ -34,8 +34,9 @@ Password = Annotated[str, Field(min_length=1)]
 
 
 class DatabaseUserBody(Body):
-    """A new user: its name, its password, and what it may. `keys` are patterns of the keys it may use; none: all.
-    A `monitor` sees numbers, connections and the logs of slow commands, and no key."""
+    """A new user: its name, its password, and what it may. `keys` are patterns of the keys it may use; none: all. A `monitor`
+    sees numbers, connections and the logs of slow commands, and no key. One that is `importing` also writes values as another
+    server has them (`RESTORE`), and loads functions."""
 
     name: str
     password: Password
@@ -43,6 +44,7 @@ class DatabaseUserBody(Body):
     keys: Annotated[list[str], Field(default_factory=list)]
     scripting: bool = True
     monitor: bool = False
+    importing: bool = False
 
 
 class PasswordBody(Body):
@@ -75,6 +77,7 @@ async def create_user(name: str, body: DatabaseUserBody, manager: Manager, key: 
         keys=tuple(body.keys),
         scripting=body.scripting,
         monitor=body.monitor,
+        importing=body.importing,
     )
     return await _changed(manager, name, body.name, command, key)
 
@@ -141,6 +144,7 @@ def _view(user: DatabaseUser) -> schemas.DatabaseUser:
         "keys": list(user.keys),
         "scripting": user.scripting,
         "monitor": user.monitor,
+        "importing": user.importing,
         "passwords": len(user.passwords),
         "madeBy": user.made_by,
         "madeAt": user.made_at,

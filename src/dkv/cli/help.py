@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "show waiting": ("dkv show waiting --db-name orders",),
     "show events": ("dkv show events --db-name orders --follow", "dkv show events --why 359"),
     "show domain": ("dkv show domain",),
+    "import": ("dkv import --db-name orders --from redis://10.0.0.9:6379",),
     "logs": ("dkv logs -f --server-id s2", "dkv logs --start-id 7 --lines 50"),
     "manager run": ("dkv manager run --bind 10.0.0.11 --data-dir /var/lib/dkv",),
     "manager stop": ("dkv manager stop --data-dir /var/lib/dkv --with-engines",),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, Usage
-from dkv.cli.nouns.common import MANAGERS, OUTPUT, native, only_one
+from dkv.cli.nouns.common import DB_NAME, MANAGERS, OUTPUT, native, only_one
 from dkv.cli.session import Session
 from dkv.client.credentials import read_token
 from dkv.constants import MANAGER_PORT, NUODB_PORT
@@ -151,6 +151,26 @@ VERBS = (
             Param("--server-id", "text", "the manager of this server; default: the one that answers"),
             Param("--follow", "switch", "also show new lines, until Ctrl-C", default=False, aliases=("f",)),
             Param("--lines", "number", "number of newest lines", default=200, high=10_000),
+            MANAGERS,
+            OUTPUT,
+        ),
+    ),
+    Cmdlet(
+        "import",
+        "Copies a living Redis or Valkey into an empty database, goes on with what changes there, and compares both at the end.",
+        "imports:run",
+        (
+            DB_NAME,
+            Param(
+                "--from",
+                "text",
+                "the source: redis://[USER@]HOST:PORT, or rediss:// for TLS; of a cluster any server",
+                required=True,
+            ),
+            Param("--from-password-file", "text", "the file that holds the source's password; default: DKV_SOURCE_PASSWORD"),
+            Param("--from-ca", "text", "the file of authorities that a TLS source is verified with; default: the system's"),
+            Param("--no-follow", "switch", "the source is written to no more: copy it as it is, and compare", default=False),
+            Param("--sample", "number", "number of keys whose contents are compared at the end", default=1000, low=1, high=10**6),
             MANAGERS,
             OUTPUT,
         ),

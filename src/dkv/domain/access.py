@@ -76,6 +76,7 @@ class DatabaseUser:
     keys: tuple[str, ...] = ()
     scripting: bool = True
     monitor: bool = False  # it sees numbers, logs of slow commands and connections, and no key
+    importing: bool = False  # it writes values as another server has them; for one import
     made_by: str = ""
     made_at: int = 0
     changed_at: int = 0

@@ -27,8 +27,10 @@ def unfit_user(user: DatabaseUser) -> Refused | None:
     """Refuse a user whom an engine cannot have, or who could not be named in a command or in a URL."""
     if refused := _unfit_name(user.name) or next(filter(None, map(_unfit_pattern, user.keys)), None):
         return refused
-    if user.monitor and (user.read_only or user.keys or not user.scripting):
+    if user.monitor and (user.read_only or user.keys or not user.scripting or user.importing):
         return no("bad_value", "A monitor uses no keys and no scripts at all.", "Give it no other limit.")
+    if user.importing and (user.read_only or user.keys or not user.scripting):
+        return no("bad_value", "A user who imports writes every key.", "Give it no limit.")
     if len(user.keys) > MOST_PATTERNS:
         return no("bad_value", f"There are {len(user.keys)} patterns of keys.", f"Give at most {MOST_PATTERNS}.")
     if not all(re.fullmatch("[0-9a-f]{64}", password) for password in user.passwords):
@@ -64,7 +66,8 @@ def users_digest(state: Reader, name: str) -> str:
     if is_open and not users and change.phase is RotationPhase.DONE:
         return ""
     named = [
-        [user.name, sorted(user.passwords), user.read_only, user.keys, user.scripting] + (["monitor"] if user.monitor else [])
+        [user.name, sorted(user.passwords), user.read_only, user.keys, user.scripting]
+        + [kind for kind in ("monitor", "importing") if getattr(user, kind)]
         for user in users
     ]
     secrets = [change.phase, database.secret, change.other_secret] if change.phase is not RotationPhase.DONE else []

@@ -351,6 +351,7 @@ class CreateDatabaseUser(Command):
     keys: tuple[str, ...] = ()
     scripting: bool = True
     monitor: bool = False
+    importing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,6 +183,7 @@ class EngineUser:
     keys: tuple[str, ...] = ()
     scripting: bool = True
     monitor: bool = False  # it uses no key at all
+    importing: bool = False  # it writes values as another server has them, and loads functions
     altered: str = ""
 
 

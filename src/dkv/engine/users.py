@@ -29,6 +29,7 @@ _CLIENT = tuple(
     ).split()
 )
 _USER = ("-function|load", "-script|debug")
+_IMPORTING = ("+restore", "-script|debug")
 _READ_ONLY = ("-@write", "-publish", "-spublish", "-script|flush", "-script|kill", "-function|kill")
 _NO_SCRIPTING = ("-@scripting",)
 _SOME_KEYS = tuple(  # commands that name keys without asking for them, or touch all
@@ -105,7 +106,7 @@ def _words(user: EngineUser) -> tuple[str, ...]:
 
 def _rules(user: EngineUser) -> tuple[str, ...]:
     """Its rules as Valkey shows them: of two about the same commands the later one counts and is the only one kept."""
-    rules = [*_CLIENT, *_USER]
+    rules = [*_CLIENT, *(_IMPORTING if user.importing else _USER)]
     rules += _SOME_KEYS if user.keys else ()
     rules += _READ_ONLY if user.read_only else ()
     rules += () if user.scripting else _NO_SCRIPTING
@@ -136,6 +137,8 @@ def _user(name: str, words: list[str]) -> EngineUser:
     keys = tuple(word[1:] for word in words if word[:1] == "~")
     if words == list(_words(monitor := EngineUser(name, passwords, monitor=True))):
         return monitor
+    if words == list(_words(importing := EngineUser(name, passwords, importing=True))):
+        return importing
     for read_only in (False, True):
         for scripting in (True, False):
             user = EngineUser(name, passwords, read_only=read_only, keys=() if keys == ("*",) else keys, scripting=scripting)

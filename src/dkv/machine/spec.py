@@ -102,7 +102,9 @@ def secrets_of(database: Database) -> Secrets:
 def users_of(state: State, database: str) -> EngineUsers:
     """Whom every engine of a database is to let in."""
     users = [
-        EngineUser(user.name, tuple(sorted(user.passwords)), user.read_only, user.keys, user.scripting, user.monitor)
+        EngineUser(
+            user.name, tuple(sorted(user.passwords)), user.read_only, user.keys, user.scripting, user.monitor, user.importing
+        )
         for user in state.users_of(database)
     ]
     return EngineUsers(state.databases[database].access.open, tuple(users))

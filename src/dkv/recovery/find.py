@@ -176,7 +176,13 @@ def users_of(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
 
 
 def _user(database: str, user: EngineUser) -> DatabaseUser:
-    limits = {"read_only": user.read_only, "keys": user.keys, "scripting": user.scripting, "monitor": user.monitor}
+    limits = {
+        "read_only": user.read_only,
+        "keys": user.keys,
+        "scripting": user.scripting,
+        "monitor": user.monitor,
+        "importing": user.importing,
+    }
     return DatabaseUser(database, user.name, user.passwords, **limits)  # type: ignore[arg-type]
 
 

@@ -817,6 +817,7 @@ class DatabaseUser(TypedDict):
     keys: list[str]
     scripting: bool
     monitor: bool
+    importing: bool
     passwords: int
     madeBy: str
     madeAt: Ms

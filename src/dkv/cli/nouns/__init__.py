@@ -53,7 +53,7 @@ VERB_WORDS = tuple(  # every first word of a command of two words
     ).split()
 )
 
-PROGRAMS = ("completion", "login", "logout", "logs", "manual", "playground", "shell", "status", "watch")
+PROGRAMS = ("completion", "import", "login", "logout", "logs", "manual", "playground", "shell", "status", "watch")
 """Commands of one word."""
 
 

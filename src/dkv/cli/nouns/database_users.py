@@ -201,13 +201,13 @@ def _say(session: Session, bound: Bound, password: str, remark: str) -> None:
 def _password(bound: Bound) -> tuple[str, bool]:
     """The password that was given, or a new one, and whether it was made here. Raises CliError."""
     if bound["--password-file"] == "-":
-        return _checked(sys.stdin.readline() if sys.stdin else "", "standard input"), False
+        return checked(sys.stdin.readline() if sys.stdin else "", "standard input"), False
     if bound["--password-file"]:
-        return _checked(_content(bound["--password-file"]), bound["--password-file"]), False
+        return checked(content(bound["--password-file"]), bound["--password-file"]), False
     return os.urandom(RANDOM_BYTES).hex(), True
 
 
-def _content(path: str) -> str:
+def content(path: str) -> str:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return file.read(LONGEST_FILE)
@@ -215,7 +215,7 @@ def _content(path: str) -> str:
         raise CliError(f"{path} cannot be read: {error}.", "Give a file in UTF-8 that holds the password alone.") from error
 
 
-def _checked(text: str, where: str) -> str:
+def checked(text: str, where: str) -> str:
     """The text without the line end that editors add."""
     password = text.removesuffix("\n").removesuffix("\r")
     if not password:

@@ -30,6 +30,7 @@ def create_database_user(draft: Draft, command: CreateDatabaseUser) -> Refused |
         keys=() if "*" in command.keys else tuple(dict.fromkeys(command.keys)),
         scripting=command.scripting,
         monitor=command.monitor,
+        importing=command.importing,
         made_by=command.actor,
         made_at=command.now,
         changed_at=command.now,
@@ -51,6 +52,8 @@ def limits(user: DatabaseUser) -> str:
     """What a user may, as a clause: `full access`, `read-only access to keys orders:*, without scripts`."""
     if user.monitor:
         return "access to numbers and logs, to no keys"
+    if user.importing:
+        return "full access, to write values of another server"
     access = "read-only access" if user.read_only else "full access" if not user.keys and user.scripting else "access"
     keys = f" to keys {', '.join(user.keys)}" if user.keys else ""
     return f"{access}{keys}{'' if user.scripting else ', without scripts'}"
