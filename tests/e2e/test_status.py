@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import select
+import signal
 import socket
+import subprocess
+import termios
 from collections import Counter
 from pathlib import Path
 
-from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
+from tests.e2e.local_domain import DKV, PATIENCE, LocalDomain, local_domain, wait_for
 from tests.promtool import PROGRAM, promtool
 
 
@@ -43,6 +49,7 @@ def see_and_break(domain: LocalDomain) -> None:
     assert "store OrdersStore  Running, 2 of 2 instances running, can lose 1 more server\n" in well.out
     assert all(len(line) <= 80 for line in well.out.splitlines())
 
+    watched(domain)
     read_metrics(domain)
     process = domain.instance("OrdersStore", "ordersstore-2")["process"]
     assert "Server initialized" in domain.do("logs", "--start-id", str(process["startId"])).out
@@ -89,3 +96,25 @@ def read_metrics(domain: LocalDomain) -> None:
 
 def page(domain: LocalDomain, number: int, address: str) -> str:
     return domain.managers[number].client.request("GET", address).body.decode()
+
+
+def watched(domain: LocalDomain) -> None:
+    """`dkv watch` once, and on a terminal of 80 columns until Ctrl-C."""
+    once = domain.do("watch", "--once").out
+    assert "All is well. 2 servers, 1 store." in once and "ordersstore-2" in once
+    assert all(len(line) <= 80 for line in once.splitlines())
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (40, 80))
+    words, env = [str(DKV), "watch"], domain.env | {"DKV_MANAGERS": domain.addresses, "TERM": "xterm"}
+    with subprocess.Popen(words, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        screen = b""
+        while b"ordersstore-2" not in screen:
+            assert select.select([ours], [], [], PATIENCE)[0], screen
+            screen += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other end has gone
+            while os.read(ours, 65_536):
+                pass
+        assert process.wait(PATIENCE) == 0
+    os.close(ours)

@@ -2,6 +2,7 @@
 // @ts-check
 
 const SILENCE = 15000; // ms after which a stream without a word counts as broken
+const HIDDEN = 20000; // ms after which a tab that is not seen gives its connection back: a browser has six for a host
 
 /** What the manager is shown, of this tab only. */
 export const credential = {
@@ -39,6 +40,7 @@ export async function ask(method, path, body, headers = {}) {
 export async function follow(take, broken, refused) {
   if (!(await welcome())) return refused(new Refused(401, { detail: "This manager asks who you are." }));
   for (let wait = 250; ; wait = Math.min(2000, wait * 2)) {
+    await seen();
     try {
       await once((message) => {
         wait = 250;
@@ -63,8 +65,27 @@ async function welcome() {
   }
 }
 
+/** Wait until somebody can see this tab. */
+function seen() {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (document.hidden) return;
+      document.removeEventListener("visibilitychange", look);
+      resolve(undefined);
+    };
+    document.addEventListener("visibilitychange", look);
+    look();
+  });
+}
+
 async function once(take) {
   const control = new AbortController();
+  let hidden;
+  const hide = () => {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(() => control.abort(), HIDDEN);
+  };
+  document.addEventListener("visibilitychange", hide);
   let timer = setTimeout(() => control.abort(), SILENCE);
   try {
     const answer = await fetch(at("admin/v1/live"), {
@@ -87,6 +108,8 @@ async function once(take) {
       }
     }
   } finally {
+    document.removeEventListener("visibilitychange", hide);
+    clearTimeout(hidden);
     clearTimeout(timer);
     control.abort();
   }

@@ -1,0 +1,88 @@
+"""Live: what the console's live view costs the manager that serves it, with no page open, with one and with ten.
+
+Three managers with nine engines. Measured: processor time of the first manager over windows while so many readers follow
+`GET /admin/v1/live`, as many bytes as they are sent; the other managers are asked for their numbers as always.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Sequence
+
+from idle import cpu_seconds
+from kit.record import Raw, Recorder, Table, of, progress
+from kit.stage import arguments, staged
+from kit.stats import verdict
+
+STORE = "bench"
+MOST = 2.0  # percent of a core that ten pages may add
+READERS = (0, 1, 10)
+
+
+def main() -> None:
+    """Measure, record, print."""
+    wish = arguments(__doc__, instances=(3, 1, "engines of each of the three managers"), seconds=(30, 3, "length of each window"))
+    recorder = Recorder("live", wish.quick, vars(wish))
+    with staged(3, wish.instances, access_control="off") as stage:
+        stage.make(STORE, "-InstanceCount", str(wish.instances), "-ReplicationFactor", "3")
+        time.sleep(wish.seconds)
+        (pid, _), *_ = stage.domain.record.processes
+        address = stage.domain.managers[0]
+        for readers in READERS:
+            pages = [Page(address) for _ in range(readers)]
+            time.sleep(3)
+            began, before, had = time.monotonic(), cpu_seconds(pid), sum(page.bytes for page in pages)
+            time.sleep(wish.seconds)
+            percent = 100 * (cpu_seconds(pid) - before) / (time.monotonic() - began)
+            sent = (sum(page.bytes for page in pages) - had) / wish.seconds
+            recorder.add("window", readers=readers, percent=percent, bytes_per_second=sent)
+            for page in pages:
+                page.close()
+            progress(f"{readers} pages: {percent:.2f} % of a core")
+    recorder.finish(tables)
+
+
+class Page:
+    """One who follows the live view and draws nothing."""
+
+    def __init__(self, address: str) -> None:
+        self.bytes = 0
+        self._connection = http.client.HTTPConnection(address, timeout=60)
+        self._connection.request("GET", "/admin/v1/live")
+        self._answer = self._connection.getresponse()
+        assert self._answer.status == 200, self._answer.status
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while piece := self._answer.read1(65_536):
+            self.bytes += len(piece)
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._connection.sock:
+            self._connection.sock.shutdown(2)
+        self._thread.join()
+        self._connection.close()
+
+
+def tables(raw: Sequence[Raw]) -> list[Table]:
+    """Cost by the number of open pages."""
+    windows = of(raw, "window")
+    idle = next((window["percent"] for window in windows if not window["readers"]), 0.0)
+    rows = [
+        (
+            str(window["readers"]),
+            f"{window['percent']:.2f}",
+            f"{window['bytes_per_second'] / 1000:.1f}",
+            f"{window['percent'] - idle:.2f}; {MOST:g} {verdict(window['percent'] - idle, MOST)}" if window["readers"] else "",
+        )
+        for window in windows
+    ]
+    return [Table("The live view", ("pages", "% of a core", "KB a second", "more than idle; target"), rows)] if rows else []
+
+
+if __name__ == "__main__":
+    main()
