@@ -21,10 +21,10 @@ MOST_SHOWN = 40
 RESULTS = Path(__file__).parents[2] / ".dkv" / "chaos"
 
 
-def field() -> schedule.Field:
-    """What a run strikes."""
+def field(hosts: int = 3) -> schedule.Field:
+    """What a run on so many hosts strikes."""
     groups = tuple(schedule.Group(name, number, copies) for name, (count, copies, _) in STORES.items() for number in range(count))
-    return schedule.Field(("server-1", "server-2", "server-3"), groups)
+    return schedule.Field(tuple(f"server-{number}" for number in range(1, hosts + 1)), groups)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -32,6 +32,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev chaos", description=(__doc__ or "").partition(": ")[2])
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults strike [10]")
     parser.add_argument("--seed", type=int, help="the same seed and length: the same schedule [random]")
+    parser.add_argument("--hosts", type=int, default=3, choices=(3, 4, 5), help="how many hosts there are [3]")
     parser.add_argument("--schedule", type=Path, help="a file of strokes, one a line, instead of a seed: to play a failure again")
     parser.add_argument("--from", type=float, default=0.0, dest="begin", help="leave out what strikes before this time (s)")
     parser.add_argument(
@@ -51,7 +52,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def strokes_of(wish: argparse.Namespace) -> list[schedule.Stroke]:
     """The schedule that is asked for. Raises CliError."""
     if wish.schedule is None:
-        return schedule.narrowed(schedule.draw(wish.seed, wish.minutes * 60, field()), wish.begin, wish.only)
+        return schedule.narrowed(schedule.draw(wish.seed, wish.minutes * 60, field(wish.hosts)), wish.begin, wish.only)
     try:
         return schedule.narrowed(schedule.from_text(wish.schedule.read_text(encoding="utf-8")), wish.begin, wish.only)
     except (OSError, ValueError) as error:
@@ -85,10 +86,10 @@ def _play(wish: argparse.Namespace, strokes: Sequence[schedule.Stroke]) -> int:
     (results / "schedule.jsonl").write_text(schedule.to_text(strokes), encoding="utf-8")
     length = wish.minutes * 60
     with stopped_by_signals():
-        findings = run(strokes, length, results, wish.plant)
+        findings = run(strokes, length, results, servers=wish.hosts, plant=wish.plant)
     (results / "findings.json").write_text(json.dumps({"failures": findings.failures, "figures": findings.figures}, indent=1))
     report(findings)
-    again = f"./dev chaos --minutes {wish.minutes:g} --schedule {results / 'schedule.jsonl'}"
+    again = f"./dev chaos --minutes {wish.minutes:g} --hosts {wish.hosts} --schedule {results / 'schedule.jsonl'}"
     notes = [f"{name}: {value}" for name, value in findings.figures.items()] + [
         f"FAILED {f}" for f in findings.failures[:MOST_SHOWN]
     ]

@@ -36,8 +36,13 @@ WHOLE_WITHIN = 120.0  # s that everything may take to be whole again once nothin
 ROOT = Path(__file__).parents[2]
 
 
+def servers_for(nodes: int, servers: int) -> int:
+    """Over how many of so many servers the nodes of a store are spread, each with as many as the others."""
+    return max(count for count in range(1, servers + 1) if nodes % count == 0)
+
+
 class ChaosDomain(HostsDomain):
-    """Three hosts, three stores. With `clocks` the wall clock of a manager can be moved; `plant` is a bug that each has."""
+    """Some hosts, three stores. With `clocks` the wall clock of a manager can be moved; `plant` is a bug that each has."""
 
     def __init__(
         self, record: Record, hosts: Sequence[Host], disks: dict[Path, Disk], *, clocks: bool = False, plant: str = ""
@@ -71,7 +76,7 @@ class ChaosDomain(HostsDomain):
 
     def _create(self, name: str, groups: int, copies: int, least: int) -> None:
         nodes = groups * copies
-        managers = self.managers if nodes % len(self.managers) == 0 else self.managers[:groups]
+        managers = self.managers[: servers_for(nodes, len(self.managers))]
         ports = FIRST_PORTS[name]
         words = ["-Name", name, "-InstancePrefix", name.lower(), "-InstanceCount", str(nodes // len(managers))]
         words += ["-ReplicationFactor", str(copies), "-MinInSync", str(least), "-InsecureEngineTraffic", "yes"]

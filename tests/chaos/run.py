@@ -81,11 +81,11 @@ class Course:
             yield add
 
 
-def run(strokes: Sequence[Stroke], length: float, results: Path, plant: str = "") -> Findings:
+def run(strokes: Sequence[Stroke], length: float, results: Path, *, servers: int = 3, plant: str = "") -> Findings:
     """Play a schedule on a domain of its own; nothing of it is left but the files in `results`. Raises CliError, OSError."""
     results.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as at_the_end:
-        desk, *made = at_the_end.enter_context(hosts(DESK, *addresses(3)))
+        desk, *made = at_the_end.enter_context(hosts(DESK, *addresses(servers)))
         enter(desk)
         directory = Path(tempfile.mkdtemp(prefix="dkv-playground-chaos-"))
         places = [directory / f"server-{number}" for number, _ in enumerate(made, 1)]
@@ -116,7 +116,7 @@ def _kill(domain: ChaosDomain) -> None:
 
 
 def _on(domain: ChaosDomain, strokes: Sequence[Stroke], length: float, course: Course) -> Findings:
-    say(f"three servers, stores {', '.join(STORES)}; everything is in {course.directory}")
+    say(f"{len(domain.hosts)} servers, stores {', '.join(STORES)}; everything is in {course.directory}")
     domain.begin()
     course.began = time.monotonic() + WARM_UP
 

@@ -163,14 +163,14 @@ def test_a_death_has_the_cause_that_the_harness_knows(cause: str, blows: list[Bl
 
 def sample(at: float, serving: bool, *waiting: str) -> dict[str, object]:
     group = {"store": "One", "name": "g1", "serving": serving}
-    return {"at": at, "groups": [group], "waiting": [{"store": store} for store in waiting]}
+    return {"at": at, "groups": [group], "waiting": [{"subject": what, "blocksWrites": True} for what in waiting]}
 
 
-def test_a_group_that_serves_nothing_while_nothing_waits_is_named_once() -> None:
-    assert checks.silent_outages([sample(t, False, "One") for t in range(20)]) == []
+def test_a_group_that_serves_nothing_and_is_not_shown_to_wait_is_named_once() -> None:
+    assert checks.silent_outages([sample(t, False, "group One/g1") for t in range(20)]) == []
     assert checks.silent_outages([sample(t, t % 4 == 0) for t in range(20)]) == []
     assert checks.silent_outages([sample(0, False), {"at": 5, "trouble": "no answer"}, sample(9, False)]) == []
-    (fault,) = checks.silent_outages([sample(t, False, "Two") for t in range(20)])
+    (fault,) = checks.silent_outages([sample(t, False, "group One/g2", "process 1") for t in range(20)])
     assert "One/g1 served nothing" in fault
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos.__main__ import field
+from tests.chaos.domain import servers_for
 from tests.chaos.schedule import FAULTS, MOST_AT_ONCE, WHOLE_HOST, WORK, draw, from_text, narrowed, to_text
 from tests.chaos.strikes import Striker
 
@@ -48,3 +49,8 @@ def test_a_file_holds_a_schedule_that_can_be_narrowed_by_hand() -> None:
 def test_a_line_that_is_no_stroke_is_named(line: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         from_text(line)
+
+
+@pytest.mark.parametrize(("nodes", "servers", "spread"), [(3, 3, 3), (4, 3, 2), (6, 3, 3), (3, 5, 3), (6, 5, 3), (4, 4, 4)])
+def test_a_store_is_spread_evenly_over_as_many_servers_as_can_be(nodes: int, servers: int, spread: int) -> None:
+    assert servers_for(nodes, servers) == spread
