@@ -16,10 +16,11 @@ from dkv import files
 from dkv.access.certificate_files import DIRECTORY as CERTIFICATES
 from dkv.access.certificate_files import CertificateFiles
 from dkv.config import Settings, default_state
+from dkv.constants import PEERS_ABOVE
 from dkv.manager import ManagerError
 from dkv.members.child import DIRECTORY as MEMBER
 from dkv.members.child import MemberProcess, MemberSpec
-from dkv.members.place import PEERS_ABOVE, Members, members_in, read_members
+from dkv.members.place import Members, members_in, read_members
 from dkv.members.program import program, unfit
 from dkv.store import codec
 from dkv.store.contract import Moved, Store, Unavailable, Unusable
@@ -192,6 +193,25 @@ async def has_domain(store: EtcdStore, domain: str) -> bool:
 def members_of(settings: Settings) -> Members | None:
     """The members that this data directory knows; None if its domain's state was never there. Raises Unusable."""
     return read_members(settings.data_dir.absolute())
+
+
+def state_at_members(settings: Settings) -> Settings:
+    """The settings with which a manager goes on whose data directory knows members: at those, where its state file, which was of
+    no use any more, is gone. Raises Unusable: the state that was asked for would be that of another domain.
+    """
+    members = members_of(settings)
+    if members is None or settings.state == OWN:
+        return settings
+    file = state_file(settings)
+    if file is not None and file.exists():
+        return settings  # it says itself where its state is; or one was put back
+    if file == files.without_links(Path(default_state(settings.data_dir).partition(":")[2])):
+        return replace(settings, state=OWN)
+    raise Unusable(
+        f"the state of this server's domain {members.domain} is on etcd members of its managers, and the one that --state names "
+        "would be of another domain",
+        "Start the manager without --state; for another domain choose another --data-dir.",
+    )
 
 
 def start_member(settings: Settings, server_uid: str) -> None:

@@ -7,6 +7,7 @@ MANAGER_PORT = 7801  # of the REST API (docs/reference/cmdlets.md#topology)
 NUODB_PORT = 8888  # of the NuoDB dialect
 FIRST_CLUSTER_PORT = 7811  # where the search for an archive's free ports begins
 FIRST_CLIENT_PORT = 7861
+PEERS_ABOVE = 100  # by how much the port between etcd members of the domain state is above the one for their clients
 OPEN_TO_ALL = "access control is off: every user of this machine is an administrator"  # what each view then says
 WARNING_HEADER = "dkv-warning"  # of an answer: a sentence for whoever looks
 MANAGER_LOCK = "manager.lock"  # in a data directory: held while a manager runs on it

@@ -56,6 +56,7 @@ from dkv.backend import (
     move_to_members,
     open_state,
     start_member,
+    state_at_members,
     state_file,
     why_no_member,
 )
@@ -119,6 +120,7 @@ def serve_domain(settings: Settings, data_dir: DataDir, doors: Doors, domain: st
     stay. Raises ManagerError.
     """
     try:
+        settings = state_at_members(settings)
         founding = settings.state == OWN and not has_state(settings)
         move = StateMove(wanted=founding)
         settings = founding_state(settings) if founding else settings

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from dkv.backend import open_members
-from dkv.config import Settings
+from dkv.backend import OWN, open_members, state_at_members
+from dkv.config import Settings, default_state
+from dkv.constants import PEERS_ABOVE
 from dkv.kernel import command_line
 from dkv.members.child import DATA, RECORD, MemberProcess, MemberSpec
 from dkv.members.move import first_member, move
-from dkv.members.place import PEERS_ABOVE, Members, members_in, new_members
+from dkv.members.place import Members, members_in, new_members
 from dkv.members.program import program
 from dkv.store.contract import Moved, Unavailable
 from dkv.store.etcd import EtcdStore
@@ -191,3 +192,13 @@ async def test_a_member_of_another_cluster_at_the_same_address_is_none_of_ours(
     with pytest.raises(Unavailable) as refused:
         await open_members(here.settings, members.clients, ours + 1)
     assert "of another etcd cluster" in str(refused.value)
+
+
+def test_the_sealed_file_of_a_state_that_moved_may_be_deleted(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    settings = Settings(data_dir=tmp_path, state=default_state(tmp_path))
+    assert state_at_members(settings) == settings, "it never moved"
+    new_members("d0", "https://127.0.0.1:7901").write(tmp_path)
+    assert state_at_members(settings).state == OWN, "and no second domain is founded"
+    (tmp_path / "domain.sqlite").touch()
+    assert state_at_members(settings) == settings, "the file says itself where its state is"

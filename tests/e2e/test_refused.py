@@ -22,6 +22,7 @@ import dkv.daemon  # noqa: F401  imported before managers are forked
 from dkv.cli.main import main
 from dkv.client.credentials import basic
 from dkv.engine import binary
+from dkv.members.place import new_members, read_members
 from tests.disks import small_disk
 from tests.e2e.local_domain import DKV, LocalDomain, Manager, Said, local_domain, refused, wait_for
 
@@ -245,6 +246,14 @@ def test_tls_needs_access_control_which_makes_the_certificates(stranger: Manager
     stranger.env = stranger.env | {"DKV_ACCESS_CONTROL": "off", "DKV_TLS": "on"}
     refused(begin(stranger), "without access control there is no certificate", "access_control")
     assert not stranger.data_dir.exists()
+
+
+@pytest.mark.parametrize("state", ["sqlite:/nowhere/domain.sqlite", "etcd:https://127.0.0.1:1"])
+def test_a_data_directory_whose_domain_is_on_members_founds_no_second_one(stranger: Manager, state: str) -> None:
+    stranger.data_dir.mkdir(mode=0o700)
+    new_members("the-domain", "https://127.0.0.1:7901").write(stranger.data_dir)
+    refused(begin(stranger, "--state", state), "domain the-domain is on etcd members of its managers", "without --state")
+    assert not list(stranger.data_dir.glob("*.sqlite")) and read_members(stranger.data_dir)
 
 
 def test_a_state_file_that_is_not_ours(stranger: Manager, tmp_path: Path) -> None:

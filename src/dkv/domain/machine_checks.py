@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dkv.constants import PEERS_ABOVE
 from dkv.domain.model import EngineState, ProcessState, Reader
 
 SLOW_FSYNC, BAD_FSYNC = 20.0, 200.0  # ms
@@ -43,16 +44,24 @@ class Finding:
 
 
 def ports_to_reach(state: Reader, server_id: str) -> list[Port]:
-    """The ports of engines on other servers that are alive; managers are asked themselves. By server and port."""
-    return sorted(
-        (
-            port
-            for process in state.processes.values()
-            if process.server_id != server_id
-            for port in _ports(state, process.start_id)
-        ),
-        key=lambda port: (port.server_id, port.port),
-    )
+    """The ports of engines and of etcd members on other servers that are alive; managers are asked themselves. By server and
+    port.
+    """
+    others = [process for process in state.processes.values() if process.server_id != server_id]
+    engines = (port for process in others for port in _ports(state, process.start_id))
+    return sorted([*engines, *_member_ports(state, server_id)], key=lambda port: (port.server_id, port.port))
+
+
+def _member_ports(state: Reader, server_id: str) -> Iterator[Port]:
+    """Every server calls the members of the domain state; those that have one call each other too."""
+    here = state.servers.get(server_id)
+    for server in state.servers.values():
+        if server.server_id == server_id or not server.alive or not server.state_member:
+            continue
+        yield Port(server.server_id, server.host, server.etcd_port, "the client port of the domain state's etcd")
+        if here is not None and here.state_member:
+            peer = server.etcd_port + PEERS_ABOVE
+            yield Port(server.server_id, server.host, peer, "the port between members of the domain state's etcd")
 
 
 def _ports(state: Reader, start_id: int) -> Iterator[Port]:
@@ -78,7 +87,7 @@ def unreached(port: Port, why: str) -> Finding:
 
 def untried(count: int, seconds: float) -> Finding:
     """Ports that there was no time for."""
-    text = f"{count} ports of engines on other machines were not tried within {seconds:g} s"
+    text = f"{count} ports on other machines were not tried within {seconds:g} s"
     return Finding(True, text, "mend what is named here first, then look again")
 
 

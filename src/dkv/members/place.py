@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dkv import files
+from dkv.constants import PEERS_ABOVE
 from dkv.store.contract import Unusable
 
 MEMBERS = "members.json"
-PEERS_ABOVE = 100  # by how much the port between members is above the one for their clients
 
 
 @dataclass(frozen=True)

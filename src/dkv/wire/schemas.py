@@ -608,7 +608,7 @@ class MachineFinding(TypedDict):
 class Machine(TypedDict):
     """A machine: its clock and how far that is ahead, in ms; the time of a small synced write, in ms (-1: none could be
     made); how many files a process may open; vm.overcommit_memory (-1: unknown); who gets transparent huge pages; how many
-    ports of engines on other machines it reaches."""
+    ports of engines and etcd members on other machines it reaches."""
 
     serverId: str
     host: str
