@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def test_a_former_majority_that_is_back_ends_beside_the_recovered_domain(world: 
     where = ("--data-dir", str(domain.data_dir(first)), "--bind", first.address)
     domain.do(first, "recover", "domain", *where, "--reason", "three racks burnt", "--yes")
     domain.restart(first)
-    for host in lost:
-        domain.restart(host)
+    with ThreadPoolExecutor(len(lost)) as at_once:  # one alone has no majority, and would end because of that
+        list(at_once.map(domain.restart, lost))
     for host in lost:
         manager = domain.processes[host.address]
         wait_for("its manager ends", lambda manager=manager: manager.poll() is not None, LONG)
