@@ -30,6 +30,7 @@ FREE_VARIABLES = (
     "DKV_JOIN_TOKEN",
     "DKV_DATABASE_USER",
     "DKV_DATABASE_PASSWORD",
+    "DKV_SOURCE_PASSWORD",
 )
 PATHS = ("data_dir", "valkey_server")
 FREE_PREFIX = "DKV_TEST_"
