@@ -6,6 +6,7 @@ Three managers with nine engines. Measured: processor time of the first manager 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import time
@@ -57,8 +58,9 @@ class Page:
         self._thread.start()
 
     def _read(self) -> None:
-        while piece := self._answer.read1(65_536):
-            self.bytes += len(piece)
+        with contextlib.suppress(http.client.HTTPException, OSError):  # the way it ends
+            while piece := self._answer.read1(65_536):
+                self.bytes += len(piece)
 
     def close(self) -> None:
         """Look no more."""

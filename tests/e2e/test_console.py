@@ -182,7 +182,7 @@ def test_an_unknown_state_is_a_word_and_a_broken_part_leaves_the_rest(
     person.sees("article.store", "This store could not be drawn")
     person.sees("[data-panel=ended]", "could not be drawn")
     person.sees("[data-panel=waiting]", "could not say what waits")
-    person.sees(".log", "was created")
+    person.sees(".log .event")
     assert person.wrongs, "what is broken is said to whoever mends it"
     person.wrongs.clear()
 
