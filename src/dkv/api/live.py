@@ -119,9 +119,9 @@ async def sample_of(manager: ManagerContext, servers: Mapping[str, Server]) -> s
     """The numbers of these servers' engines now. A manager that does not answer in time is without numbers."""
     others = [server for name, server in sorted(servers.items()) if name != manager.server_id]
     clock = asyncio.get_running_loop().time
-    own = asyncio.create_task(own_numbers(manager))
-    answers = await asyncio.gather(*(_numbers_at(manager, server, clock) for server in others))
-    engines = [*(await own)["engines"], *(engine for _, numbers in answers for engine in numbers)]
+    asked = asyncio.gather(*(_numbers_at(manager, server, clock) for server in others))
+    own, answers = await asyncio.gather(own_numbers(manager), asked)
+    engines = [*own["engines"], *(engine for _, numbers in answers for engine in numbers)]
     ages = await _lease_ages(manager)
     heard: list[schemas.ManagerHeard] = [
         {"server": server.server_id, "answeredIn": took, "leaseAge": ages.get(server.server_id)}
