@@ -111,6 +111,13 @@ class ChaosDomain(HostsDomain):
             time.sleep(0.2)
         return left
 
+    def abandon(self) -> None:
+        """SIGKILL all that is left."""
+        self._closing.set()
+        self.record.kill_everything()
+        for host in self.hosts.values():
+            host.kill_all()
+
     def _left(self) -> list[str]:
         """What runs on the hosts besides etcd members, which go on when a manager ends."""
         running = [(server, pid) for server, host in self.hosts.items() for pid in host.processes()]

@@ -29,7 +29,7 @@ from dkv.playground.hosts_domain import DESK, addresses
 from tests.chaos import checks, picture
 from tests.chaos.checks import Blow, Operation
 from tests.chaos.disks import disks
-from tests.chaos.domain import STORES, WHOLE_WITHIN, ChaosDomain, Watcher
+from tests.chaos.domain import STORES, ChaosDomain, Watcher
 from tests.chaos.schedule import WORK, Stroke
 from tests.chaos.strikes import Striker
 
@@ -97,7 +97,7 @@ def run(strokes: Sequence[Stroke], length: float, results: Path, *, servers: int
         mounted = at_the_end.enter_context(disks(places, directory / "images"))
         clocks = any(stroke.kind == "jump clock" for stroke in strokes)
         domain = ChaosDomain(record, made, mounted, clocks=clocks, plant=plant)
-        at_the_end.callback(_kill, domain)
+        at_the_end.callback(domain.abandon)
         return _on(domain, strokes, length, Course(results))
 
 
@@ -106,13 +106,6 @@ def _clean(record: Record, results: Path) -> None:
         shutil.copy(log, results)
     record.remove()
     shutil.rmtree(record.directory, ignore_errors=True)
-
-
-def _kill(domain: ChaosDomain) -> None:
-    domain._closing.set()
-    domain.record.kill_everything()
-    for host in domain.hosts.values():
-        host.kill_all()
 
 
 def _on(domain: ChaosDomain, strokes: Sequence[Stroke], length: float, course: Course) -> Findings:
@@ -376,6 +369,3 @@ def _values(connection: Any, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
 def say(text: str) -> None:
     """One line for whoever watches."""
     print(text, flush=True)
-
-
-__all__ = ["WHOLE_WITHIN", "Findings", "run"]

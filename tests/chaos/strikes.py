@@ -20,7 +20,6 @@ from tests.chaos.schedule import WORK, Stroke
 STEP = 0.02  # s between two looks at the clock
 AHEAD = 1.5  # s that followers get nothing before their leader ends
 TASK_WITHIN = 180.0  # s a task of an operator may take
-SERVICE_PAUSE = 1.0  # s after which a killed manager is started again, at the earliest
 
 
 @dataclass
