@@ -65,7 +65,7 @@ def _leaders(samples: Iterable[Mapping[str, Any]], span: tuple[float, float]) ->
     for sample in samples:
         for group in sample.get("groups", ()):
             row = bars.setdefault(f"{group['store']}/{group['name']}", [])
-            if not group["serving"]:
+            if not group["serving"] or sample["at"] < span[0]:
                 continue
             leader, at = str(group["leader"]), float(sample["at"]) - span[0]
             colour = colours.setdefault(leader, COLOURS[len(colours) % len(COLOURS)])
