@@ -71,7 +71,8 @@ class Role:
 def judge(first: Role, second: Role, view: GroupView, age: float, written_to: Engine) -> Outcome:
     """Whether a write is confirmed: `first` was read after it on its connection to `written_to`, `second` later.
 
-    `age` is in seconds since the view was asked for. Whatever is not known is not confirmed.
+    `age` is in seconds since the view was asked for. Whatever is not known is not confirmed (model: confirm_by_name,
+    model: confirm_on_the_leader_named).
     """
     if age >= FRESH:
         return acknowledged(f"no manager gave the state of the store within {FRESH:g} s")

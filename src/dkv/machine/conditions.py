@@ -16,7 +16,7 @@ from dkv.engine.contract import EngineSeen, Survey, TeSeen
 from dkv.machine.observation import ConditionHistory, LocalServer, node_id, replica_of, stopping
 from dkv.machine.tail.conditions import tail_conditions
 
-REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (docs/reference/safety.md#growing-s)
+REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (model: required_before_growing)
 SILENT = 3_000  # ms after which a follower is out of sync, or its leader silent
 QUIET = 2_000  # ms of silence of an attached follower worth watching; engines count whole seconds
 

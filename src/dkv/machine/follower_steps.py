@@ -126,7 +126,7 @@ def _attach_steps(inputs: PlanInput, group: Group, process: Process, engine: Eng
 
 def _may_attach(inputs: PlanInput, group: Group, process: Process) -> bool:
     """An announced joiner at once; a member of S whose engine shares the history, if it does not find its leader
-    itself. One whose engine was restarted would resync in full: its leader takes it out of S first.
+    itself. One whose engine was restarted would resync in full: its leader takes it out of S first (model: attach_by_order).
     """
     if any(j.start_id == process.start_id for j in group.joining):
         return True
@@ -150,8 +150,8 @@ def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     """Report the leader's silence, only while its server has lost its lease: then it decides whether the group is vacant.
 
     An engine that never attached has no link that could be silent; its manager probes the leader's engine, and a port that
-    accepts connections is not silence. The machine of a link that has just become silent is probed before its lease ends: one
-    that is gone takes a second to give no answer.
+    accepts connections is not silence (model: silence_is_probed). The machine of a link that has just become silent is probed
+    before its lease ends: one that is gone takes a second to give no answer.
     """
     state = inputs.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None

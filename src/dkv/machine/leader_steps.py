@@ -42,7 +42,7 @@ def opening_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterat
 
 
 def leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """The leader of an open term."""
+    """The leader of an open term: TAKEOVER and all else come after the open (model: takeover_after_open)."""
     if not group.serving:
         yield from cut_off_steps(inputs, group, engine)
         yield from _lead(inputs.state, group, engine)
@@ -128,7 +128,10 @@ def cut_off_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterat
 
 
 def _cut_off(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
+    """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead.
+
+    (model: fenced_by_own_clock)
+    """
     if inputs.seen.lease_left > SERVER_TTL / 2:
         return False
     others = [a for a in group.in_sync if a != group.leader]
@@ -206,7 +209,7 @@ def _marker_lost(inputs: PlanInput, group: Group, joining: Joining) -> bool:
 
 
 def _caught_up(inputs: PlanInput, group: Group, engine: EngineSeen, joining: Joining) -> bool:
-    """Past the leader's offset that was noted after `required` had stood for 1 s."""
+    """Past the leader's offset that was noted after `required` had stood for 1 s (model: caught_up_before_growing)."""
     noted = _noted(inputs, group, joining)
     replica = replica_of(inputs.state, engine, joining.archive_id)
     known = node_id(inputs.state.uid, joining.archive_id) in {node.node_id for node in engine.cluster.nodes if not node.handshake}

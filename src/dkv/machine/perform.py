@@ -244,6 +244,7 @@ class Performer:
     # Leading -------------------------------------------------------------------------------------------------------
 
     async def _report_position(self, step: steps.ReportPosition) -> None:
+        """An engine that leads is fenced before its position is read (model: fenced_before_reported)."""
         if step.leads:
             await self._engines.fence(step.start_id)
         position = await self._position(step.directory)
@@ -292,7 +293,9 @@ class Performer:
         )
 
     async def _still_leads(self, step: steps.Lead) -> bool:
-        """One more fresh read between TAKEOVER and the first admitted replica or write (docs/reference/safety.md#assignment)."""
+        """One more fresh read between TAKEOVER and the first admitted replica or write (docs/reference/safety.md#assignment;
+        model: read_after_takeover).
+        """
         view = await self._submitter.view()
         group = view.state.groups.get((step.database, step.group))
         named = group is not None and group.open and group.term == step.term
@@ -375,6 +378,7 @@ class Performer:
         )
 
     async def _failover(self, step: steps.Failover) -> None:
+        """The target's disk is looked at in the step that sends FAILOVER (model: marker_before_handover)."""
         position = await self._engines.read_position(step.directory)
         if position.term != step.term or position.sequence <= step.after:
             raise Dropped(step)

@@ -40,7 +40,7 @@ from dkv.domain.rules.switchover import forget_home, give_up, note_failure
 
 
 def current(draft: Draft, command: LeaderFact) -> Group | Refused:
-    """The group, if the command quotes its newest term and comes from its leader's manager."""
+    """The group, if the command quotes its newest term and comes from its leader's manager (model: only_the_leader_shrinks)."""
     group = draft.groups.get((command.database, command.group))
     if group is None:
         return stale_fact(f"there is no group {command.database}/{command.group}")
@@ -114,7 +114,7 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
 
 
 def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, ...]:
-    """Members of S whose living engines continue the leader's history, and are not ahead of it."""
+    """Members of S whose living engines continue the leader's history, and are not ahead of it (model: shared_history_stays)."""
     if leader.report is None or not leader.report.history or leader.report.history != group.history:
         return ()
     if isinstance(group.phase, Election) and group.phase.tail_abandoned:  # a feeder that stood still may still move one of them
@@ -210,7 +210,7 @@ def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
 
 
 def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
-    """The marker is on its disk: confirmations wait for it from this commit on, at least 1 s before S grows."""
+    """The marker is on its disk: confirmations wait for it from this commit on, 1 s before S grows (model: required_first)."""
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process

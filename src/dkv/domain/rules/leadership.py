@@ -147,7 +147,7 @@ def _is_awaited(draft: Draft, group: Group, first: Archive) -> bool:
 
 
 def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
-    """Whether an answer is still awaited that could change the choice."""
+    """Whether an answer is still awaited that could change the choice (model: last_leader_first, model: contested_are_asked)."""
     waited = group.phase.waited(draft.clock) if isinstance(group.phase, Vacant) else 0
     first = group.contested or ((group.last_leader,) if group.last_leader is not None else ())
     unskipped = [m for m in members if m.archive_id in first and not m.ready and _awaitable(draft, group, m)]
@@ -178,7 +178,9 @@ def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
 
 
 def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False) -> bool:
-    """Whether everybody else who may still lead is proven stopped, or cut off beyond its fence time."""
+    """Whether each other process that may still lead is proven stopped, or cut off beyond its fence time
+    (model: proven_before_assign).
+    """
     for start_id in group.suspects:
         tombstone = draft.tombstones.get(start_id)  # of one that ended without proof that nothing of it runs
         process = draft.processes.get(start_id) or (tombstone.process if tombstone else None)
@@ -195,7 +197,7 @@ def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False
 
 
 def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, int, int], int]:
-    """Sort key of a ready member; the highest leads."""
+    """Sort key of a ready member; the highest leads (model: positions_after_a_handover)."""
     process = member.process
     assert process is not None and process.report is not None
     report = process.report
@@ -212,7 +214,8 @@ def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, i
 def assign(draft: Draft, group: Group, process: Process, given: TailTransfer | None = None) -> None:
     """Commit one of two: a new term with its leader. S stays; it may be superseded until it opens.
 
-    `given` is what the leader has to be given first, from the disk of the one before it.
+    `given` is what the leader has to be given first, from the disk of the one before it. S and `required` are kept
+    (model: in_sync_kept_at_assign).
     """
     bootstrap = group.last_leader is None
     archive_id = process.archive_id
