@@ -4,13 +4,17 @@ As a pytest plugin (`-p tests.sim.planting`, with DKV_MUTANT naming one) it plan
 program it plants and then plays seeds of the simulation until one fails, or lists all of them without arguments:
 
     python -m tests.sim.planting [NAME FIRST COUNT]
+    python -m tests.sim.planting --hunt COUNT [NAME ...]
+
+The last one plants each in turn, in a process of its own, and prints which seed of the first COUNT finds it.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +26,12 @@ from dkv.domain.positions import PositionReport
 from dkv.domain.rules import groups, leadership, process_lifecycle
 from dkv.engine import aof, archive, config, local
 from dkv.engine.contract import Position
-from dkv.machine import follower_steps, handover, leader_steps, perform, plan, progress, shutdown_steps
+from dkv.machine import conditions, follower_steps, handover, leader_steps, next_look, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.replication import Replication
+from tests.sim.planting_field import FIELD
 from tests.sim.planting_tails import TAILS
 
 PLANTS: dict[str, Callable[[], None]] = {}
@@ -402,7 +407,13 @@ def a_phantom_that_attaches_by_itself() -> None:
     SimEngines.launch = trusting  # type: ignore[method-assign]
 
 
-for _plant in TAILS:
+@mutant
+def grow_as_soon_as_a_joiner_is_required() -> None:
+    """Clients that hold an older view do not wait for the joiner yet."""
+    conditions.REQUIRED_BEFORE_GROWING = next_look.REQUIRED_BEFORE_GROWING = 0
+
+
+for _plant in (*TAILS, *FIELD):
     mutant(_plant)
 
 
@@ -429,6 +440,19 @@ def pytest_configure() -> None:
     PLANTS[os.environ["DKV_MUTANT"]]()
 
 
+def hunt(count: int, names: Sequence[str]) -> int:
+    """Print which of the first seeds finds each planted bug, and by what; how many were not found."""
+    survived = 0
+    for name in names:
+        words = [sys.executable, "-m", "tests.sim.planting", name, "1", str(count)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        survived += done.returncode == 0
+        verdict = " ".join(done.stdout.split()) if done.returncode == 1 and done.stdout else f"not found {done.stderr[-300:]}"
+        sys.stdout.write(f"{name}\t{verdict}\n")
+        sys.stdout.flush()
+    return survived
+
+
 def main() -> int:
     """Plant, then play seeds; exit 1 and the seed's last words if one fails, 0 if the mutant survived."""
     from dkv.sim.scenario import play
@@ -436,6 +460,8 @@ def main() -> int:
     if len(sys.argv) == 1:
         sys.stdout.write(f"{listed()}\n")
         return 0
+    if sys.argv[1] == "--hunt":
+        return hunt(int(sys.argv[2]), sys.argv[3:] or list(PLANTS))
     name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     PLANTS[name]()
     for seed in range(first, first + count):

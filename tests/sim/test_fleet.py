@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from dkv.sim import __main__ as command
 from dkv.sim.__main__ import main
 from dkv.sim.checks.probes import FLEET, KINDS, LEAST, rare
+from dkv.sim.corpus import Run
 from dkv.sim.scenario import Outcome
 from tests.conftest import SAID
 
@@ -71,14 +72,14 @@ class Here:
         return self
 
     def __exit__(self, *_: object) -> None: ...
-    def imap_unordered(self, work: Callable[[int], Outcome], seeds: Iterable[int]) -> Iterator[Outcome]:
-        return map(work, reversed(list(seeds)))
+    def imap_unordered(self, work: Callable[[Run], Outcome], runs: Iterable[Run]) -> Iterator[Outcome]:
+        return map(work, reversed(list(runs)))
 
 
 def fleet_of(monkeypatch: pytest.MonkeyPatch, struck: int, *bad: int) -> None:
     """Seeds of which the bad ones fail; each kind of fault struck so often in the first one."""
 
-    def played(seed: int) -> Outcome:
+    def played(seed: int, only: Collection[str] | None = None, variant: int = 0) -> Outcome:
         counts = Counter({f"fault {kind}": struck for kind in KINDS} if seed == 1 else {})
         failures = ("a promise did not hold",) if seed in bad else ()
         return Outcome(seed, failures, ("the scenario of it",), counts, 1, 1, 1, Counter(), 1, 1.0)

@@ -23,6 +23,8 @@ from dkv.store.contract import StoreError
 
 FRESH = 0.5  # seconds a view may be used to confirm with (docs/reference/safety.md#confirmation)
 KEPT = FRESH / 2  # seconds a view is written by, unless it turned out to be wrong
+LATEST = FRESH - 0.02  # seconds, of clients that use it for as long as they may
+FOREVER = 1e9
 PATIENCE = 1.0  # seconds a client waits for an engine
 WAIT = 0.3  # seconds given to WAIT
 
@@ -64,6 +66,7 @@ class Ledger:
         self.writes: list[Write] = []
         self.confirmed: dict[tuple[str, str], list[Write]] = {}
         self.watch: Callable[[Write, float], None] = lambda write, age: None
+        self.acknowledged: Callable[[Write], None] = lambda write: None
 
     def confirm(self, write: Write, at: float, age: float) -> None:
         """The client got "confirmed", by a view that was read so many seconds ago."""
@@ -85,6 +88,8 @@ class Writer:
         self._count = 0
         self._view: tuple[View, float] | None = None  # what it goes by, and when it asked for that
         self.pause = self._random.choice((0.08, 0.2, 0.5))
+        plainly = FOREVER if self._random.random() < 0.5 else KEPT  # clients of no other kind look again only if they must
+        self._kept = self._random.choice((KEPT, LATEST)) if confirms else plainly
 
     async def run(self) -> None:
         """Write until cancelled, now and then in a burst."""
@@ -96,7 +101,7 @@ class Writer:
 
     async def write(self) -> Write | None:
         """One write; None if there was no leader to send it to."""
-        look = await self._look(KEPT)
+        look = await self._look(self._kept)
         if look is None:
             await self._world.net.sleep(0.2)
             return None
@@ -119,6 +124,7 @@ class Writer:
         write.executed_at, write.awake_for = reply.executed_at, reply.awake_for
         write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id
         write.waited = _waits(self._world.state, self._group[0])
+        self._ledger.acknowledged(write)
         if self._confirms:
             await self._judge(write, reply, engine, view, fetched)
         return write

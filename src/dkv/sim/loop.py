@@ -23,6 +23,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 WORLD = ""
+LEAST = 1e-6  # seconds until a timer rings: one of a clock that drifts may else be left with less than a float can add
 TOO_MANY = 200_000  # callbacks at one instant: a coroutine spins without letting time pass
 
 _owner: contextvars.ContextVar[str] = contextvars.ContextVar("dkv_sim_owner", default=WORLD)
@@ -54,7 +55,7 @@ class Act(functools.partial[object]):
 class SimLoop(asyncio.AbstractEventLoop):
     """The loop. `seed` orders owners that are ready at the same instant."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int | str = 0) -> None:
         self._now = 0.0
         self._random = random.Random(f"loop {seed}")
         self._ready: dict[str, deque[Act]] = {}
@@ -136,7 +137,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_later(
         self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        return self.call_at(self._now + (max(delay, LEAST) if delay > 0.0 else 0.0), callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
@@ -159,7 +160,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         future = self.create_future()
         self._counter += 1
         act = Act(_wake, future)
-        heappush(self._timers, (self._now + delay, self._counter, _owner.get(), act))
+        when = self._now + (max(delay, LEAST) if delay > 0.0 else 0.0)
+        heappush(self._timers, (when, self._counter, _owner.get(), act))
         try:
             await future
         except BaseException:

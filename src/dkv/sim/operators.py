@@ -11,7 +11,9 @@ from dkv.domain.model import Group, Process, ProcessRole
 from dkv.domain.orders import (
     CancelHotCopy,
     CreateArchives,
+    CreateJoinToken,
     DeleteArchive,
+    DeleteJoinToken,
     EnforceLeader,
     NewArchive,
     RequestHotCopy,
@@ -59,6 +61,8 @@ class Operators(Source):
             "enforce leader": self.enforce_leader,
             "create archive": self.create_archive,
             "delete archive": self.delete_archive,
+            "evict leader": self.evict_leader,
+            "change tokens": self.change_tokens,
         }
 
     async def _order(self, kind: str, command: Command) -> bool:
@@ -220,6 +224,26 @@ class Operators(Source):
         await self.wait(0.5, 6.0)
         if home is not None:
             self.world.switch_on(home.name)
+
+    async def evict_leader(self) -> None:
+        """The manager of a leader's machine is away and its engine is not; an operator gives the process up."""
+        await self.world.until(lambda: any(self._has_heir(g) for g in self.world.state.groups.values()), PATIENCE)
+        groups = [g for g in self.world.state.groups.values() if self._has_heir(g)]
+        process = self.world.state.processes.get(self.random.choice(groups).leader_process or -1) if groups else None
+        if process is None:
+            return
+        self.world.kill_manager(process.server_id)
+        lost = await self.world.until(lambda: not self.world.state.server_alive(process.server_id), PATIENCE)
+        if lost or self.random.random() < 0.5:
+            await self._order("evict process", ShutdownProcess(actor="operator", start_id=process.start_id, evict=True))
+        await self.wait(0.5, 6.0)
+        self.world.start_manager(process.server_id)
+
+    async def change_tokens(self) -> None:
+        """Tokens by which servers join are made and deleted; nothing else may be moved by it."""
+        token_id, secret = f"{self.random.randrange(3):012x}", f"{self.random.getrandbits(256):064x}"
+        made = CreateJoinToken(actor="operator", token_id=token_id, hashed_secret=secret, pin=secret, lasts=60_000)
+        await self._order("change tokens", self.random.choice((made, DeleteJoinToken(actor="operator", token_id=token_id))))
 
     def _now(self, group: Group) -> Group:
         return self.world.state.groups.get(group.key, group)

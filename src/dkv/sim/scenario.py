@@ -6,15 +6,16 @@ import asyncio
 import gc
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-from dkv.domain.model import Group
+from dkv.domain.model import Group, State
 from dkv.domain.phases import HandingOver
 from dkv.machine.observation import STOPPING
 from dkv.sim.authorities import AuthorityChanges
 from dkv.sim.checks.certificates import uncertified
+from dkv.sim.checks.leadership import LeadershipChecks
 from dkv.sim.checks.metadata import MetadataChecks
 from dkv.sim.checks.probes import Probes
 from dkv.sim.checks.tail import Tails
@@ -22,8 +23,10 @@ from dkv.sim.checks.te_and_backup import TeAndBackupChecks
 from dkv.sim.checks.writes import Checkers
 from dkv.sim.clients import Ledger, Writer
 from dkv.sim.faults.kinds import Faults
+from dkv.sim.faults.moments import Moments
 from dkv.sim.faults.network import NetworkFaults
 from dkv.sim.faults.nodes import NodeFaults
+from dkv.sim.faults.story import Story
 from dkv.sim.faults.tail import TailStrikes
 from dkv.sim.loop import Livelock
 from dkv.sim.operators import Operators
@@ -37,8 +40,9 @@ SETTLED = 1.5  # virtual seconds it must stay whole
 ONCE_MORE = 0.5  # share of the runs in which every leader is killed once more in the healed world
 ONE_VALUE = 0.5  # share of the machines whose engines load one large value then
 GRACE_AND_MORE = (1.5, 7.0)  # virtual seconds that takes; failoverGrace is 2
-TLS_EVERY = 4  # seeds: in one of them engines speak TLS
-QUIET = 1.0  # virtual seconds without writes, before the books are compared
+TLS = 0.25  # share of the runs in which engines speak TLS
+QUIET = 1.0  # virtual seconds without writes, before nothing is ordered any more
+AT_REST = 1.5  # virtual seconds in which nothing may be ordered, before the books are compared
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,20 @@ class Outcome:
     lost: Counter[str]
     steps: int
     virtual: float
+    story: Mapping[str, str] = field(default_factory=dict)  # the strikes that came to pass, by name
+    variant: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it: the seed, and its variant if it is one."""
+        return f"{self.seed}.{self.variant}" if self.variant else f"{self.seed}"
 
     def summary(self) -> str:
         """One line."""
         word = "failed" if self.failures else "holds"
         lost = "".join(f", {count} acknowledged ones lost since {why}" for why, count in sorted(self.lost.items()))
         return (
-            f"seed {self.seed} {word}: {self.writes} writes, {self.acknowledged} acknowledged, {self.confirmed} "
+            f"seed {self.name} {word}: {self.writes} writes, {self.acknowledged} acknowledged, {self.confirmed} "
             f"confirmed{lost}; {self.virtual:.0f} virtual seconds in {self.steps} steps"
         )
 
@@ -81,22 +92,27 @@ def shape_of(seed: int) -> Shape:
         append_fsync=chance.choice((*["always"] * 7, "everysec")),
         twice=chance.random() < 0.15,
         tail_above=chance.choice((0, 100_000_000)),
-        tls=seed % TLS_EVERY == 3,
+        tls=chance.random() < TLS,
     )
 
 
 class Scenario:
     """Two acts."""
 
-    def __init__(self, seed: int) -> None:
-        self.world = World(seed, shape_of(seed))
+    def __init__(self, seed: int, only: Collection[str] | None = None, variant: int = 0) -> None:
+        self.world = World(seed, shape_of(seed), variant)
+        self.variant = variant
+        self.story = Story(None if only is None else frozenset(only))
         self.ledger = Ledger()
         self.probes = Probes()
         self.checkers = Checkers(self.world, self.ledger)
         self.beside = TeAndBackupChecks(self.world, self.ledger)
         self.tails = Tails(self.world, self.probes)
-        self.strikes = TailStrikes(self.world, self.probes)
-        self.world.watchers = [self.probes, MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.strikes]
+        self.strikes = TailStrikes(self.world, self.probes, self.story)
+        self.moments = Moments(self.world, self.probes, self.story)
+        self.leadership = LeadershipChecks(self.world, self.ledger)
+        checks = [MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.leadership]
+        self.world.watchers = [self.probes, *checks, self.strikes, self.moments]
 
     def play(self) -> Outcome:
         """Run it to its end or to its first failure."""
@@ -124,6 +140,7 @@ class Scenario:
         await self._watch(FAULTY, striking, *writing)
         striking.cancel()
         self.strikes.over = True
+        self.moments.end()
         await asyncio.gather(striking, return_exceptions=True)
         await self._heal()
         await self._demand_progress(writing)
@@ -134,17 +151,17 @@ class Scenario:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
         await asyncio.sleep(QUIET)
+        self.leadership.at_rest = []
+        await asyncio.sleep(AT_REST)
+        self.leadership.at_the_end()
         self.checkers.at_the_end()
         self.tails.at_the_end()
         self.beside.at_the_end()
         self._stop_at_failure()
 
     def _faults(self) -> Faults:
-        world, chance = self.world, random.Random(f"faults {self.world.seed}")
-        sources = [
-            kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators, UserChanges, AuthorityChanges)
-        ]
-        return Faults(world, {name: fault for source in sources for name, fault in source.kinds().items()}, chance)
+        sources = (NodeFaults, NetworkFaults, Operators, UserChanges, AuthorityChanges)
+        return Faults(self.world, self.probes, sources, self.story)
 
     async def _watch(self, seconds: float, *tasks: asyncio.Future[None]) -> None:
         """Let time pass; end at the first failure."""
@@ -187,6 +204,7 @@ class Scenario:
             elsewhere = all(
                 any(state.archives[a].server_id != name for a in group.in_sync)
                 and all(state.archives[a].server_id != name for a in _heard_first(group) if a in state.archives)
+                and name not in _unproven(state, group)
                 for group in state.groups.values()
             )
             if elsewhere and len(self.world.machines) > 2 and random.Random(f"lost {self.world.seed}").random() < 0.4:
@@ -205,13 +223,15 @@ class Scenario:
         if lost:
             world.switch_off(lost)
         world.link.away_until, world.link.lose = 0.0, 0.0
+        world.link.unsure = False
         world.net.heal()
         world.net.lag.clear()
+        world.net.slow.clear()
         world.net.loses.clear()
         for name, machine in world.machines.items():
             if name == lost:
                 continue
-            machine.link.away_until, machine.link.delay = 0.0, 0.0
+            machine.link.away_until, machine.link.delay, machine.link.watch_lag = 0.0, 0.0, 0.0
             machine.down = machine.stands_still = False
             machine.hardware.loads, machine.hardware.one_value = lambda: 0.08, False
             machine.hardware.before = lambda command: None
@@ -261,6 +281,8 @@ class Scenario:
             lost=self.checkers.lost,
             steps=self.world.loop.steps,
             virtual=self.world.now(),
+            story=self.story.told,
+            variant=self.variant,
         )
 
 
@@ -271,12 +293,22 @@ def _heard_first(group: Group) -> set[int]:
     return {a for a in (group.enforced, *group.contested, *handed) if a is not None}
 
 
-def play(seed: int) -> Outcome:
-    """Run one seed. Garbage is collected when it is over, not in the middle of it; never, if it never is."""
+def _unproven(state: State, group: Group) -> set[str]:
+    """The servers of processes that were given up without proof and may still lead: a group may wait for their return
+    (docs/critiques.md)."""
+    tombstones = [state.tombstones[start_id] for start_id in group.suspects if start_id in state.tombstones]
+    return {tombstone.process.server_id for tombstone in tombstones}
+
+
+def play(seed: int, only: Collection[str] | None = None, variant: int = 0) -> Outcome:
+    """Run one seed; with these strikes only, if they are given. A variant has its faults, and messages take other times.
+
+    Garbage is collected when it is over, not in the middle of it; never, if it never is.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
-        return Scenario(seed).play()
+        return Scenario(seed, only, variant).play()
     finally:
         if collects:
             gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ class LinkConditions:
     away_until: float = 0.0
     delay: float = 0.0  # added to each call
     lose: float = 0.0  # share of answers that are lost after the work was done
+    watch_lag: float = 0.0  # by how much news may be late, at most
+    unsure: bool = False  # away because its leader changes: what is under way is done or not, and nothing says which
 
 
 class WatchedDomain(MemoryDomain):
@@ -50,6 +53,7 @@ class SimStore:
         self._inner = MemoryStore(domain)
         self._links = (weather, everywhere)
         self.revoked = False
+        self.read_at = self.troubled_at = float("-inf")  # when a read was answered; when a call had trouble of any kind
 
     def revoke(self) -> None:
         """The manager is dead: this handle refuses everything."""
@@ -65,12 +69,15 @@ class SimStore:
             raise Unavailable("this manager is dead", written=False)
         away = self._away_until() - self._net.now()
         if away > 0:
+            self.troubled_at = self._net.now()
             await self._net.sleep(min(PATIENCE, away))
             if self._away_until() > self._net.now():
                 raise Unavailable("the backend is away", written=False)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         own, other = self._links
         delay, lost = own.delay + other.delay, self._net.random.random() < max(own.lose, other.lose)
+        if delay or lost:
+            self.troubled_at = self._net.now() + delay
         self._net.later(
             self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future, lost_as if lost else "", delay
         )
@@ -78,6 +85,11 @@ class SimStore:
 
     def _execute(self, work: Callable[[], Any], future: asyncio.Future[Any], lost: str, delay: float) -> None:
         if self._away_until() > self._net.now():
+            self.troubled_at = self._net.now()
+            if any(link.unsure for link in self._links) and self._net.random.random() < 0.5:
+                with suppress(StoreError):
+                    work()
+                    self._net.seen["fault done while the backend changed its leader"] += 1
             self._net.later(0.5, _fail, future, Unavailable("the backend went away"))
             return
         try:
@@ -96,6 +108,7 @@ class SimStore:
     async def read(self) -> Snapshot:
         """See the contract."""
         snapshot: Snapshot = await self._call(lambda: self._domain.snapshot, "lost answer")
+        self.read_at = self._net.now()
         return snapshot
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
@@ -119,6 +132,9 @@ class SimStore:
             snapshot = await self.read()
             if snapshot.revision > seen:
                 seen = snapshot.revision
+                lag = max(link.watch_lag for link in self._links)
+                if lag:
+                    await self._net.sleep(self._net.random.uniform(0, lag))
                 yield snapshot
             else:
                 await changed.wait()

@@ -1,7 +1,4 @@
-"""Simulation: people change the users of databases, and something else than a manager alters them on an engine.
-
-In every fifth history only: the others go as they did before there were users, so that what catches a mutant goes on doing so.
-"""
+"""Simulation: people change the users of databases, and something else than a manager alters them on an engine."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from dkv.domain.orders import (
 from dkv.engine.contract import EngineUser
 from dkv.sim.faults.kinds import Fault, Source
 
-EVERY = 5  # histories
 NAMES = ("ada", "bob")
 
 
@@ -28,9 +24,7 @@ class UserChanges(Source):
     """Orders about users, and one that nobody gave."""
 
     def kinds(self) -> dict[str, Fault]:
-        """By name; none in most histories."""
-        if self.world.seed % EVERY:
-            return {}
+        """By name."""
         return {"change users": self.change_users, "rotate secret": self.rotate_secret, "alter users": self.alter_users}
 
     async def _order(self, kind: str, command: Command) -> None:

@@ -67,6 +67,23 @@ class Run:
 
 
 @dataclass
+class DriftingClock:
+    """A monotonic clock that goes too fast or too slowly, and never back."""
+
+    rate: float = 1.0
+    _base: float = 0.0  # what it showed when its rate changed last
+    _since: float = 0.0  # virtual seconds of that
+
+    def read(self, now: float) -> float:
+        """What it shows at `now`, in seconds."""
+        return self._base + (now - self._since) * self.rate
+
+    def drift(self, now: float, rate: float) -> None:
+        """Another rate from now on."""
+        self._base, self._since, self.rate = self.read(now), now, rate
+
+
+@dataclass
 class Machine:
     """One server: its hardware, its path to the backend, and its manager's present run."""
 
@@ -79,16 +96,19 @@ class Machine:
     down: bool = False
     stands_still: bool = False
     wall_ahead: int = 0  # ms its wall clock is wrong by
+    moving_since: float = 0.0  # when its manager was started, or went on after it stood still
+    clock: DriftingClock = field(default_factory=lambda: DriftingClock())
 
 
 class World:
     """Everything, for one seed."""
 
-    def __init__(self, seed: int, shape: Shape) -> None:
+    def __init__(self, seed: int, shape: Shape, variant: int = 0) -> None:
         self.seed = seed
+        timing = f"{seed}.{variant}" if variant else f"{seed}"
         self.shape = shape
-        self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
-        self.net: SimNet[SimEngine] = SimNet(self.loop, seed)
+        self.loop = SimLoop(timing)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
+        self.net: SimNet[SimEngine] = SimNet(self.loop, timing)
         self.now = self.loop.time  # virtual seconds
         self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")
@@ -109,7 +129,13 @@ class World:
         return [f"s{number}" for number in range(1, self.shape.servers + 1)]
 
     def _machine(self, name: str, number: int) -> Machine:
-        return Machine(name, SimMachine(self.net, name, f"10.0.0.{number}"))
+        machine = Machine(name, SimMachine(self.net, name, f"10.0.0.{number}"))
+        machine.hardware.sent = partial(self._ordered, machine)
+        return machine
+
+    def _ordered(self, machine: Machine, order: str, engine: SimEngine) -> None:
+        for watcher in self.watchers:
+            watcher.ordered(machine, order, engine)
 
     # -- clocks, chance, trace ---------------------------------------------------------------------------------------
 
@@ -119,6 +145,9 @@ class World:
 
     def _wall_of(self, name: str) -> int:
         return self.wall() + self.machines[name].wall_ahead
+
+    def _monotonic_of(self, name: str) -> float:
+        return self.machines[name].clock.read(self.now())
 
     def token(self) -> str:
         """A word that was never there before."""
@@ -157,6 +186,7 @@ class World:
         if machine.run is not None or machine.down:
             return
         machine.runs += 1
+        machine.moving_since = self.now()
         owner = f"{name}#{machine.runs}"
         hardware = machine.hardware
         engines = SimEngines(hardware)
@@ -165,7 +195,7 @@ class World:
             name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY, engine_tls=self.shape.tls
         )
         outside = ManagerHooks(
-            self.now,
+            partial(self._monotonic_of, name),
             partial(self._wall_of, name),
             self.token,
             partial(self._probe, name),
@@ -216,7 +246,7 @@ class World:
         """It goes on as if nothing had been."""
         machine = self.machines[name]
         if machine.run is not None and machine.frozen:
-            machine.frozen = False
+            machine.frozen, machine.moving_since = False, self.now()
             self.trace("fault", f"manager {machine.run.owner} goes on")
             self.loop.thaw(machine.run.owner)
 
@@ -239,7 +269,7 @@ class World:
         """Whether a machine answers another; a refused connection is an answer."""
         await self.net.sleep(self.net.hop())
         machine = next((m for m in self.machines.values() if m.hardware.address == host), None)
-        if machine is None or machine.down or machine.stands_still or frozenset((source, machine.name)) in self.net.cuts:
+        if machine is None or machine.down or machine.stands_still or self.net.apart(source, machine.name):
             await self.net.sleep(1.0)
             return False
         return True
@@ -380,10 +410,13 @@ class World:
 
 
 class Watcher:
-    """A check that looks at every commit."""
+    """A check, or a fault, that looks at every commit and at every order of a manager to an engine."""
 
     def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
         """One commit happened."""
+
+    def ordered(self, machine: Machine, order: str, engine: SimEngine) -> None:
+        """A manager sends an order to an engine of its machine."""
 
 
 def _words(mistake: BaseException) -> str:

@@ -84,12 +84,15 @@ class SimEngines:
         """One order and its answer. Between the manager's last look and the sending anything can happen."""
         self.machine.before(order)
         await self._pause(0.0005)
-        return await self._ask_of("", self.machine.living(start_id), answer, timeout)
+        return await self._send(order, self.machine.living(start_id), answer, timeout)
 
     async def _ask_of(self, order: str, engine: SimEngine, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
-        if order:
-            self.machine.before(order)
-            await self._pause(0.0005)
+        self.machine.before(order)
+        await self._pause(0.0005)
+        return await self._send(order, engine, answer, timeout)
+
+    async def _send(self, order: str, engine: SimEngine, answer: Callable[[SimEngine], T], timeout: float) -> T:
+        self.machine.sent(order, engine)
         try:
             return await self.net.ask(self.machine.name, engine, lambda: _unless_busy(engine, answer), timeout)
         finally:

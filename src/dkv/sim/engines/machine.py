@@ -40,6 +40,7 @@ class SimMachine:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_pid: int = 1000
     before: Callable[[str], None] = lambda command: None  # called with each order just before it is sent
+    sent: Callable[[str, SimEngine], None] = lambda order, engine: None  # called with each order when it is sent
     drive: Drive = field(default_factory=Drive)
 
     @property

@@ -45,7 +45,7 @@ class SimNet(Generic[E]):
     What was sent is executed in the world's own time, whether or not its sender is still alive or moving.
     """
 
-    def __init__(self, loop: SimLoop, seed: int) -> None:
+    def __init__(self, loop: SimLoop, seed: int | str) -> None:
         self.loop = loop
         self.now, self.later, self.sleep = loop.time, loop.later, loop.sleep
         self.random = random.Random(f"net {seed}")
@@ -59,7 +59,8 @@ class SimNet(Generic[E]):
         self.seen: Counter[str] = Counter()  # incidents that only show where they happen
         self.loses: dict[str, float] = {}  # machine -> share of its engines' replies that are lost
         self.lag: dict[str, float] = {}  # machine -> seconds its replication stream may trail
-        self.cuts: set[frozenset[str]] = set()  # pairs of machines that are cut from each other
+        self.cuts: set[tuple[str, str]] = set()  # (source, destination) between which nothing arrives
+        self.slow: dict[str, float] = {}  # machine -> seconds that a message from or to it takes longer, at most
         self._held: list[tuple[str, Endpoint, Callable[..., None], tuple[Any, ...]]] = []
 
     def hop(self) -> float:
@@ -74,25 +75,37 @@ class SimNet(Generic[E]):
 
     def post(self, source: str, engine: Endpoint, act: Callable[..., None], *args: Any, delay: float | None = None) -> None:
         """Send something to an engine; it is executed when the engine gets to it, or never."""
-        self.later(self.hop() if delay is None else delay, self._deliver, source, engine, act, args)
+        if delay is None:
+            delay = self.hop()
+            if self.slow and source != engine.machine:  # streams keep their order, all else may be overtaken
+                delay += self.random.uniform(0, max(self.slow.get(source, 0.0), self.slow.get(engine.machine, 0.0)))
+        self.later(delay, self._deliver, source, engine, act, args)
 
     def _deliver(self, source: str, engine: Endpoint, act: Callable[..., None], args: tuple[Any, ...]) -> None:
-        if frozenset((source, engine.machine)) in self.cuts:
+        if (source, engine.machine) in self.cuts:
             self._held.append((source, engine, act, args))
         else:
             engine.receive(act, args)
 
     def cut(self, machine: str, other: str) -> None:
         """Hold all messages between two machines back."""
-        self.cuts.add(frozenset((machine, other)))
+        self.cuts |= {(machine, other), (other, machine)}
+
+    def cut_one_way(self, source: str, destination: str) -> None:
+        """Hold back what one machine sends to another; the other way stays open."""
+        self.cuts.add((source, destination))
+
+    def apart(self, machine: str, other: str) -> bool:
+        """Whether a question from one of two machines to the other gets no answer."""
+        return (machine, other) in self.cuts or (other, machine) in self.cuts
 
     def heal(self, between: tuple[str, str] | None = None, *, lost: bool = False) -> None:
         """End all cuts, or that between two machines. What was held back is delivered in its order, or lost."""
-        ended = set(self.cuts) if between is None else {frozenset(between)}
+        ended = set(self.cuts) if between is None else {between, between[::-1]}
         self.cuts -= ended
         held, self._held = self._held, []
         for source, engine, act, args in held:
-            if frozenset((source, engine.machine)) not in ended:
+            if (source, engine.machine) not in ended:
                 self._held.append((source, engine, act, args))
             elif not lost:
                 engine.receive(act, args)

@@ -19,6 +19,7 @@ from dkv.sim.engines.histories import grown
 from dkv.sim.engines.net import Endpoint, SimNet
 
 FSYNC = 0.0003  # seconds
+STEADY = 1.5  # seconds: a follower hears at least a ping in each
 
 
 class ReplicatedEngine(Endpoint, Protocol):
@@ -98,6 +99,13 @@ class Replication:
         self.token = 0  # names one attempt to attach; older messages are void
         self.state = "down"  # the link: down, asking, resyncing, up
         self.heard_at = 0.0
+        self.steady_since = 0.0  # since when no gap was longer than STEADY
+
+    def _heard(self) -> None:
+        """Something of the leader arrived."""
+        if self.net.now() - self.heard_at > STEADY:
+            self.steady_since = self.net.now()
+        self.heard_at = self.net.now()
 
     def _fresh_history(self) -> str:
         return f"{self.net.random.getrandbits(64):016x}"
@@ -233,7 +241,7 @@ class Replication:
         if engine.role != "follower" or engine.loading or self.state != "down" or not engine.credentials:
             return
         feeder = self.net.feeders.get(engine.follows or "") if leader is None else None
-        if feeder is not None and frozenset((engine.machine, feeder.machine)) not in self.net.cuts:
+        if feeder is not None and not self.net.apart(engine.machine, feeder.machine):
             self.token += 1
             self.state = "asking"
             self.net.later(self.net.hop(), feeder.inbox.append, (engine, self.token, self.history, self.offset))
@@ -262,7 +270,8 @@ class Replication:
         """The link goes on where it was."""
         if token != self.token:
             return
-        self.state, self.heard_at, self.history = "up", self.net.now(), history
+        self.state, self.history = "up", history
+        self._heard()
         self._reached()
         self.acknowledge()
 
@@ -295,7 +304,8 @@ class Replication:
         self.history, self.former, self.offset = history, None, offset
         self.content = self.net.histories.content(history, offset)
         self.entries, self.ends = [], []
-        self.state, self.heard_at = "up", self.net.now()
+        self.state = "up"
+        self._heard()
         self.net.post(engine.machine, leader, leader.replication.transferred, engine.node_id, token)
         self.acknowledge()
 
@@ -304,7 +314,7 @@ class Replication:
         if token != self.token or self.state != "up":
             return
         assert begins == self.offset, "a connection keeps its order"
-        self.heard_at = self.net.now()
+        self._heard()
         for entry in piece:
             if not self.append(entry):
                 return

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from dkv.sim.checks.probes import Probes
+from dkv.sim.faults.story import Story
 from dkv.sim.world import Machine, World
 
 Fault = Callable[[], Awaitable[None]]
@@ -28,6 +29,7 @@ RARE = (
     "long script",
     "rotate authority",
     "prepare authority",
+    "evict leader",
 )
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 
@@ -39,6 +41,10 @@ class Source:
         self.world = world
         self.probes = probes
         self.random = chance
+
+    def kinds(self) -> dict[str, Fault]:
+        """Its faults by name, those that this world can have."""
+        return {}
 
     def struck(self, kind: str, what: str) -> None:
         """A fault really happened."""
@@ -55,24 +61,30 @@ class Source:
 
 
 class Faults:
-    """Strikes at moments drawn from the seed, until cancelled."""
+    """Strikes at moments drawn from the seed, until cancelled. Each strike has a number and a chance of its own."""
 
-    def __init__(self, world: World, kinds: dict[str, Fault], chance: random.Random) -> None:
-        self._random = chance
-        names = [name for name in kinds if chance.random() < (0.7 if name in RARE else 0.35)]
-        self.chosen = {name: kinds[name] for name in names}
+    def __init__(self, world: World, probes: Probes, sources: Sequence[type[Source]], story: Story) -> None:
+        self._world, self._probes, self._story = world, probes, story
+        chance = self._random = random.Random(f"faults {world.seed}")
+        self._source = {name: source for source in sources for name in source(world, probes, chance).kinds()}
+        self.chosen = [name for name in self._source if chance.random() < (0.7 if name in RARE else 0.35)]
+        self._often = [chance.choice((1, 1, 1, 4)) for _ in self.chosen]
         self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))  # mean seconds between faults
-        world.trace("fault", f"this run draws from: {', '.join(names)}; one about every {self.pace} s")
+        world.trace("fault", f"this run draws from: {', '.join(self.chosen)}; one about every {self.pace} s")
 
     async def run(self) -> None:
         """Strike until cancelled; each fault runs beside the others and ends by itself. Some come in pairs."""
         running: set[asyncio.Task[None]] = set()
+        number = 0
         async with asyncio.TaskGroup() as tasks:
             while True:
                 pause = self._random.expovariate(1 / self.pace)
                 await asyncio.sleep(pause if self._random.random() < 0.8 else self._random.uniform(0.0, 0.3))
-                running.add(tasks.create_task(_quietly(self._random.choice(list(self.chosen.values())))))
+                [name] = self._random.choices(self.chosen, self._often)
+                number += 1
+                if self._story.has(f"f{number}", name):
+                    running.add(tasks.create_task(self._strike(number, name)))
 
-
-async def _quietly(fault: Fault) -> None:
-    await fault()
+    async def _strike(self, number: int, name: str) -> None:
+        chance = random.Random(f"strike {self._world.seed} {number}")
+        await self._source[name](self._world, self._probes, chance).kinds()[name]()

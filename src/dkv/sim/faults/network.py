@@ -6,6 +6,9 @@ import asyncio
 
 from dkv.sim.faults.kinds import Fault, Source
 
+RATES = (0.95, 0.99, 1.01, 1.05)
+"""Far more than a clock may be wrong by; half a lease and half the age of a view are what the rules leave for it."""
+
 
 class NetworkFaults(Source):
     """Faults between machines."""
@@ -22,6 +25,11 @@ class NetworkFaults(Source):
             "cut machines": self.cut_machines,
             "isolate machine": self.isolate_machine,
             "clock jump": self.clock_jump,
+            "cut one way": self.cut_one_way,
+            "slow network": self.slow_network,
+            "backend changes leader": self.backend_changes_leader,
+            "lagging watch": self.lagging_watch,
+            "clock drift": self.clock_drift,
         }
 
     # -- the backend -------------------------------------------------------------------------------------------------
@@ -47,6 +55,25 @@ class NetworkFaults(Source):
         self.world.link.lose = self.random.choice((0.05, 0.3))
         await self.wait(1.0, 6.0)
         self.world.link.lose = 0.0
+
+    async def backend_changes_leader(self) -> None:
+        """It answers nothing for a while, and nothing says whether it did what was under way."""
+        link = self.world.link
+        for _ in range(self.random.choice((1, 1, 3))):
+            away = self.random.uniform(0.2, 2.0)
+            self.struck("backend changes leader", f"the backend changes its leader, which takes {away:.1f} s")
+            link.away_until, link.unsure = self.world.now() + away, True
+            await asyncio.sleep(away)
+            link.unsure = False
+            await self.wait(0.05, 0.5)
+
+    async def lagging_watch(self) -> None:
+        """One manager's news of commits are late; its reads are not."""
+        machine = self.machine()
+        machine.link.watch_lag = self.random.choice((0.3, 1.0, 3.0))
+        self.struck("lagging watch", f"news of commits reach {machine.name} up to {machine.link.watch_lag} s late")
+        await self.wait(2.0, 10.0)
+        machine.link.watch_lag = 0.0
 
     async def slow_backend(self) -> None:
         """One manager's calls take long."""
@@ -83,6 +110,23 @@ class NetworkFaults(Source):
         self.world.net.heal()
         self.world.trace("fault", "all machines hear each other")
 
+    async def cut_one_way(self) -> None:
+        """One machine hears nothing of another, which hears it."""
+        source, destination = self.random.sample(list(self.world.machines), 2)
+        self.struck("cut one way", f"{destination} does not hear {source}")
+        self.world.net.cut_one_way(source, destination)
+        await self.wait(0.5, 9.0)
+        self.world.net.heal((source, destination))
+        self.world.trace("fault", f"{destination} hears {source} again")
+
+    async def slow_network(self) -> None:
+        """Messages from and to one machine take long, and overtake each other."""
+        machine, slow = self.machine(), self.random.choice((0.02, 0.2, 0.8))
+        self.world.net.slow[machine.name] = slow
+        self.struck("slow network", f"messages from and to {machine.name} take up to {slow} s")
+        await self.wait(1.0, 8.0)
+        self.world.net.slow.pop(machine.name, None)
+
     async def isolate_machine(self) -> None:
         """One machine is cut from all others and the backend; its clients still reach it."""
         machine = self.machine()
@@ -97,6 +141,13 @@ class NetworkFaults(Source):
         self.world.trace("fault", "all machines hear each other")
 
     # -- the clocks --------------------------------------------------------------------------------------------------
+
+    async def clock_drift(self) -> None:
+        """The monotonic clock of a manager goes too fast or too slowly, until the end of the run."""
+        machine = self.machine()
+        rate = self.random.choice(RATES)
+        self.struck("clock drift", f"the clock of {machine.name} goes {rate} times as fast as it should")
+        machine.clock.drift(self.world.now(), rate)
 
     async def clock_jump(self) -> None:
         """A machine's wall clock jumps; nothing but what is shown, and the restart budget, goes by it."""

@@ -14,6 +14,7 @@ from dkv.domain.model import Group, Process, State
 from dkv.domain.phases import Open
 from dkv.sim.checks.probes import Probes
 from dkv.sim.engines.engine import SimEngine
+from dkv.sim.faults.story import TAILS, Story
 from dkv.sim.world import Watcher, World
 
 ODDS, BRIEF = 0.35, 0.8  # that a step of a tail is struck; the first and the last, which are over soon
@@ -23,11 +24,14 @@ EVERY = (2.0, 5.0)  # seconds between two leaders that are killed
 class TailStrikes(Watcher):
     """Watches tails go on, and strikes a moment later."""
 
-    def __init__(self, world: World, probes: Probes) -> None:
+    def __init__(self, world: World, probes: Probes, story: Story) -> None:
         self._world, self._probes = world, probes
         self._random = random.Random(f"tails {world.seed}")
-        self.over = False  # act two has begun
-        if world.shape.tail_above == 0:
+        large = world.shape.tail_above == 0
+        self.over = large and not story.has(
+            TAILS, "leaders, and processes that take part in giving a tail"
+        )  # or act two has begun
+        if large and not self.over:
             world.net.later(self._random.uniform(*EVERY), self._kill_a_leader)
 
     def _kill_a_leader(self) -> None:
