@@ -11,9 +11,7 @@ from dkv.domain.model import Group, Process, ProcessRole
 from dkv.domain.orders import (
     CancelHotCopy,
     CreateArchives,
-    CreateJoinToken,
     DeleteArchive,
-    DeleteJoinToken,
     EnforceLeader,
     NewArchive,
     RequestHotCopy,
@@ -62,7 +60,6 @@ class Operators(Source):
             "create archive": self.create_archive,
             "delete archive": self.delete_archive,
             "evict leader": self.evict_leader,
-            "change tokens": self.change_tokens,
         }
 
     async def _order(self, kind: str, command: Command) -> bool:
@@ -238,12 +235,6 @@ class Operators(Source):
             await self._order("evict process", ShutdownProcess(actor="operator", start_id=process.start_id, evict=True))
         await self.wait(0.5, 6.0)
         self.world.start_manager(process.server_id)
-
-    async def change_tokens(self) -> None:
-        """Tokens by which servers join are made and deleted; nothing else may be moved by it."""
-        token_id, secret = f"{self.random.randrange(3):012x}", f"{self.random.getrandbits(256):064x}"
-        made = CreateJoinToken(actor="operator", token_id=token_id, hashed_secret=secret, pin=secret, lasts=60_000)
-        await self._order("change tokens", self.random.choice((made, DeleteJoinToken(actor="operator", token_id=token_id))))
 
     def _now(self, group: Group) -> Group:
         return self.world.state.groups.get(group.key, group)

@@ -68,7 +68,7 @@ class SimStore:
         if self.revoked:
             raise Unavailable("this manager is dead", written=False)
         away = self._away_until() - self._net.now()
-        if away > 0:
+        if away > 0 and not any(link.unsure for link in self._links):
             self.troubled_at = self._net.now()
             await self._net.sleep(min(PATIENCE, away))
             if self._away_until() > self._net.now():

@@ -58,7 +58,6 @@ KINDS = (
     "order: rotate authority",
     "order: evict process",
     "order: change users",
-    "order: change tokens",
     "cut one way",
     "slow network",
     "backend changes leader",

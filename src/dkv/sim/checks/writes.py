@@ -214,6 +214,10 @@ class Checkers(Watcher):
         if write.key in self.excused:
             self.lost[self.excused[write.key]] += 1
             return ""
+        archive = self._world.state.archives.get(-1 if write.acked_by is None else write.acked_by)
+        if archive is None or archive.removed:  # its process may have been given up, and went on until its manager was back
+            self.lost["its archive was deleted"] += 1
+            return ""
         term, left_at = self._late.get((write.group, -1 if write.acked_by is None else write.acked_by), (-1, 0.0))
         if write.term <= term and write.executed_at >= left_at and write.awake_for < HEARS_OF_IT:
             self.lost["its machine stood still, and answered once more when it went on"] += 1  # docs/critiques.md

@@ -34,6 +34,8 @@ MOMENTS = (
     "handed over",
 )
 ODDS = (0.0, 0.0, 0.0, 0.1, 0.4)  # of one moment in one run
+RARE = ("vacant", "in-sync set shrunk", "handing over", "handed over")
+RARE_ODDS = (0.2, 0.8, 1.0)  # of moments that come seldom
 SOON = (0.0, 0.0005, 0.005, 0.05, 0.4)  # seconds until the strike, at most
 MOST = 12  # strikes of one run
 
@@ -53,7 +55,7 @@ class Moments(Watcher):
     def __init__(self, world: World, probes: Probes, story: Story) -> None:
         self._world, self._probes, self._story = world, probes, story
         chance = random.Random(f"moments {world.seed}")
-        self._odds = {moment: chance.choice(ODDS) for moment in MOMENTS}
+        self._odds = {moment: chance.choice(RARE_ODDS if moment in RARE else ODDS) for moment in MOMENTS}
         self._come = 0
         self._acts: list[Acts] = []
         self._over = False
