@@ -106,7 +106,6 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "refresh at every look": (Seeds(1, 400),),
     "empty what was cut off": (Seeds(1, 400),),
     "wait for every member": (Seeds(1, 400),),
-    "a leader that is cut off is not fenced": (Seeds(1, 400),),
     "commit on what another wrote": (Seeds(1, 400),),
     # a dead leader's tail (decision 0011)
     "open without comparing": (Seeds(1, 400),),

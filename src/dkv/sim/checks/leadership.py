@@ -28,7 +28,7 @@ GUARDED = frozenset(
     ("take over", "admit", "replicate", "mark", "unfence", "fail over", "hand over", "shun clients", "rewrite", "reclaim slots")
 )
 """Orders that follow a fresh read in the same step (docs/reference/safety.md#orders-to-engines)."""
-HARMLESS = frozenset(("ask followers", "rewrite"))  # what may be ordered in a domain at rest
+HARMLESS = frozenset(("ask followers", "rewrite", "set certificate"))  # what may be ordered in a domain at rest
 HEARD = 1.5  # seconds in which a follower that is attached hears at least a ping
 PROVEN = 4.0  # seconds of silence that prove an end, and one for its report
 FENCED_WITHIN = SERVER_TTL + 1.0  # seconds a manager has to fence a leader that was replaced
