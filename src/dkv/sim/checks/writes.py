@@ -43,6 +43,7 @@ class Checkers(Watcher):
         self.lost_for_good = ""  # a machine that never comes back
         self.excused: dict[str, str] = {}  # key of a write that was left behind -> the named reason
         self._late: dict[tuple[Key, int], tuple[int, float]] = {}  # group, archive left with its lease -> term, and when
+        self._evicted: dict[int, list[tuple[float, float]]] = {}  # archive -> from when to when its engine was given up unproven
         self._given_up: set[str] = set()  # keys of confirmed writes that an operator allowed to be lost
         self.lost: Counter[str] = Counter()  # acknowledged writes missing at the end, by excuse
         self._newest_term: dict[Key, tuple[int, float]] = {}  # group -> newest term confirmed in, and since when
@@ -60,6 +61,7 @@ class Checkers(Watcher):
         for archive_id, archive in before.archives.items():
             if not archive.removed and (archive_id not in after.archives or after.archives[archive_id].removed):
                 self._deleted(before, archive)
+        self._note_evicted(before, after)
         for key, group in after.groups.items():
             old = before.groups.get(key)
             if old is None:
@@ -71,6 +73,18 @@ class Checkers(Watcher):
             for archive_id in set(group.in_sync) - set(old.in_sync):
                 self._complete(after, group, archive_id)
             self._note_phase(group)
+
+    def _note_evicted(self, before: State, after: State) -> None:
+        """A leader's process that is given up without proof may go on until its manager is back, which starts another there."""
+        suspects = {start_id for group in after.groups.values() for start_id in group.suspects}
+        for start_id in (before.processes.keys() - after.processes.keys()) & suspects:
+            archive_id = before.processes[start_id].archive_id
+            if archive_id is not None:
+                self._evicted.setdefault(archive_id, []).append((self._world.now(), float("inf")))
+        for start_id in after.processes.keys() - before.processes.keys():
+            archive_id = after.processes[start_id].archive_id
+            if archive_id in self._evicted and self._evicted[archive_id][-1][1] == float("inf"):
+                self._evicted[archive_id][-1] = (self._evicted[archive_id][-1][0], self._world.now())
 
     def _note_phase(self, group: Group) -> None:
         phase = ("vacant",) if group.leader is None else ("assigned", group.term) if not group.open else ("open",)
@@ -217,6 +231,9 @@ class Checkers(Watcher):
         archive = self._world.state.archives.get(-1 if write.acked_by is None else write.acked_by)
         if archive is None or archive.removed:  # its process may have been given up, and went on until its manager was back
             self.lost["its archive was deleted"] += 1
+            return ""
+        if any(since <= write.executed_at <= until for since, until in self._evicted.get(archive.archive_id, ())):
+            self.lost["its process was given up and not proven to have stopped"] += 1  # docs/critiques.md
             return ""
         term, left_at = self._late.get((write.group, -1 if write.acked_by is None else write.acked_by), (-1, 0.0))
         if write.term <= term and write.executed_at >= left_at and write.awake_for < HEARS_OF_IT:

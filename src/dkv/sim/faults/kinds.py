@@ -30,8 +30,12 @@ RARE = (
     "rotate authority",
     "prepare authority",
     "evict leader",
+    "lost engine replies",
+    "change users",
 )
 """Kinds that often find nothing to strike, and are drawn more often for it."""
+RAREST = ("evict leader",)
+"""Those of them that hardly ever do."""
 
 
 class Source:
@@ -68,7 +72,8 @@ class Faults:
         chance = self._random = random.Random(f"faults {world.seed}")
         self._source = {name: source for source in sources for name in source(world, probes, chance).kinds()}
         self.chosen = [name for name in self._source if chance.random() < (0.7 if name in RARE else 0.35)]
-        self._often = [chance.choice((4, 4, 1) if name in RARE else (4, 1, 1, 1)) for name in self.chosen]
+        often = dict.fromkeys(RARE, (4, 4, 1)) | dict.fromkeys(RAREST, (8, 8, 4))
+        self._often = [chance.choice(often.get(name, (4, 1, 1, 1))) for name in self.chosen]
         self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))  # mean seconds between faults
         world.trace("fault", f"this run draws from: {', '.join(self.chosen)}; one about every {self.pace} s")
 

@@ -35,7 +35,7 @@ MOMENTS = (
 )
 ODDS = (0.0, 0.0, 0.0, 0.1, 0.4)  # of one moment in one run
 RARE = ("vacant", "in-sync set shrunk", "handing over", "handed over")
-RARE_ODDS = (0.2, 0.8, 1.0)  # of moments that come seldom
+RARE_ODDS = (0.7, 1.0, 1.0)  # of moments that come seldom
 SOON = (0.0, 0.0005, 0.005, 0.05, 0.4)  # seconds until the strike, at most
 MOST = 12  # strikes of one run
 
