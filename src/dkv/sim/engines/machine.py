@@ -38,7 +38,6 @@ class SimMachine:
     retired: list[str] = field(default_factory=list)
     started: list[int] = field(default_factory=list)  # every start id ever launched here
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    next_pid: int = 1000
     before: Callable[[str], None] = lambda command: None  # called with each order just before it is sent
     sent: Callable[[str, SimEngine], None] = lambda order, engine: None  # called with each order when it is sent
     drive: Drive = field(default_factory=Drive)
@@ -53,12 +52,15 @@ class SimMachine:
         """Changes with every restart of the machine."""
         return f"{self.name}-boot-{self.boot}"
 
+    @property
+    def _next_pid(self) -> int:
+        return 1001 + len(self.started)
+
     def start(self, spec: EngineSpec) -> SimEngine:
         """A new engine process on an archive."""
-        self.next_pid += 1
         disk = self.disks[spec.directory]
         disk.has_data = True
-        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads(), one_value=self.one_value)
+        engine = SimEngine(self.net, self.name, spec, disk, pid=self._next_pid, loads=self.loads(), one_value=self.one_value)
         engine.perish = partial(self._perish, spec.start_id)
         self.engines[spec.start_id] = engine
         self.locks[spec.directory] = engine
@@ -67,8 +69,7 @@ class SimMachine:
 
     def start_memory(self, spec: TeSpec) -> SimMemory:
         """A new memory-only process."""
-        self.next_pid += 1
-        pid, loads = self.next_pid, self.loads()
+        pid, loads = self._next_pid, self.loads()
         process = launched(spec, pid, lambda engine_spec: SimEngine(self.net, self.name, engine_spec, None, pid=pid, loads=loads))
         self.memory[spec.start_id] = process
         self.locks[spec.directory] = process
