@@ -192,7 +192,7 @@ def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None
         here = asyncio.run(domain_at(settings)) if has_state(settings) else ""
     except StoreError as error:
         raise ManagerError(f"The domain state cannot be used: {error.detail}.", error.hint) from error
-    return join(settings, data_dir, joining, here, wall, why_no_member=why_no_member(settings))
+    return join(settings, data_dir, joining, here, wall_clock, why_no_member=why_no_member(settings))
 
 
 async def domain_at(settings: Settings) -> str:
@@ -204,11 +204,6 @@ async def domain_at(settings: Settings) -> str:
         return view_of(await store.read()).state.uid
     finally:
         await store.close()
-
-
-def wall() -> int:
-    """The wall clock in ms."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -323,7 +318,7 @@ def certificate_places(settings: Settings, server_uid: str) -> CertificatePlaces
 
 def has_tls(program: str) -> bool:
     """Whether the engines' program has TLS: it is started with a certificate made for that."""
-    owner, now = Owner("probe"), wall()
+    owner, now = Owner("probe"), wall_clock()
     pair = new_leaf(new_authority(owner, now), owner, reachable("probe"), now)
     return speaks_tls(program, pair.certificate, pair.key)
 

@@ -54,6 +54,13 @@ def poor_path(tmp_path: Path) -> Path:
     return folder
 
 
+def test_an_option_that_the_set_up_does_not_have_is_refused_and_changes_nothing(bare: Path) -> None:
+    answer = run(bare, "setup", "--browsers")
+    assert answer.returncode == 1
+    assert answer.stderr == "dev: ./dev setup has no option '--browsers': it has --fresh and --browser.\n"
+    assert not (bare / ".venv").exists()
+
+
 def test_a_python_too_old_is_refused_in_one_sentence(bare: Path, poor_path: Path) -> None:
     answer = run(bare, "setup", PATH=str(poor_path))
     assert answer.returncode == 1
