@@ -62,7 +62,8 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
         return no(
             "last_voter",
             f"Server {name} has the only voter of the domain state's etcd, which would be lost with it.",
-            "Wait until another server votes: one takes its place 5 minutes after it went away, if its member runs on.",
+            "Wait until another server votes: one takes its place some minutes after it went away (voter_replacement_after_ms), "
+            "if its member runs on.",
         )
     mine = draft.archives_on(name)
     remaining = [a for a in mine if not a.removed]
