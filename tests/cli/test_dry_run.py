@@ -17,13 +17,14 @@ from dkv.client import Endpoint, Reply, Request
 from dkv.domain.refusals import CATALOGUE
 from tests.cli.dialect import Dialect, process
 
-LOOKS = ("get", "show", "check", "capture", "log", "status", "completion", "manual")
+LOOKS = ("get", "show", "check", "capture", "log", "status", "watch", "completion", "manual")
 OWN_WAY_TO_ASK_FIRST = {
     "manager run": "becomes the manager",
     "manager stop": "ends a program, which is no command of the domain",
     "service install": "changes this machine, not the domain; --print shows what it would write",
     "service remove": "ends a program and forgets its service, which is no command of the domain",
     "playground": "is a domain of its own",
+    "import": "refuses what it cannot copy before it writes; what it copies is at the source, which no plan of the domain reads",
     "shell": "its lines have -Plan of their own",
     "backup state": "writes a file and changes no domain",
     "restore state": "says what it found and asks, before anything is written",
