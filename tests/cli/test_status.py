@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from dkv.cli.status import troubles
+from dkv.cli.status import at_one_moment, troubles
 from dkv.wire import schemas
 
 
@@ -48,3 +48,29 @@ def test_what_waits_is_counted_after_the_writes_that_are_not_taken(
 )
 def test_a_copy_that_is_missing_is_wrong_although_nothing_waits_for_it(shown: schemas.Store, complete: bool) -> None:
     assert troubles([shown], []) == ([] if complete else ["Copies of A do not run or are not in sync."])
+
+
+class Changing:
+    """A domain that loses a server between the first answer and the second."""
+
+    def __init__(self, *revisions: int) -> None:
+        self.revisions = list(revisions)
+
+    def domain(self) -> dict[str, Any]:
+        return {"revision": self.revisions.pop(0) if len(self.revisions) > 1 else self.revisions[0]}
+
+    def stores(self) -> list[Any]:
+        return []
+
+    def waiting(self) -> list[int]:
+        return [self.revisions[0]]  # of the next revision
+
+
+@pytest.mark.parametrize(
+    ("revisions", "shown"),
+    [((7, 7), (7, [7])), ((7, 8, 8), (8, [8])), ((1, 2, 3, 4, 5), (4, [4]))],
+    ids=["at rest", "once", "always"],
+)
+def test_what_is_shown_is_of_one_moment(revisions: tuple[int, ...], shown: tuple[int, list[int]]) -> None:
+    domain, _, waiting = at_one_moment(cast("Any", Changing(*revisions)))
+    assert (domain["revision"], waiting) == shown

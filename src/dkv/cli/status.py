@@ -13,13 +13,16 @@ from dkv.cli.output import Screen, table, waiting_lines
 from dkv.cli.session import Session
 
 if TYPE_CHECKING:
+    from dkv.client import ManagerClient
     from dkv.wire import schemas
+
+READS = 3  # at most, until the domain was the same before and after
 
 
 def status(session: Session, bound: Bound) -> int:
     """The answer, servers, stores with their groups, operations under way, and what waits."""
     client, screen = native(session, bound), session.screen
-    domain, stores, waiting = client.domain(), client.stores(), client.waiting()
+    domain, stores, waiting = at_one_moment(client)
     wrong = troubles(stores, waiting)
     extent = f"{_count(len(domain['servers']), 'server')}, {_count(len(stores), 'store')}"
     answer = f"{' '.join(wrong) or 'All is well.'} {extent}."
@@ -29,6 +32,17 @@ def status(session: Session, bound: Bound) -> int:
         for line in _lines(screen, answer, domain, stores, waiting):
             screen.line(line)
     return FAILED if wrong else DONE
+
+
+def at_one_moment(client: ManagerClient) -> tuple[schemas.Domain, list[schemas.Store], list[schemas.BlockedItem]]:
+    """The three views of one revision; of a domain that changes all the time the newest, which may differ by a moment."""
+    domain = client.domain()
+    for _ in range(READS):
+        before = domain["revision"]
+        stores, waiting, domain = client.stores(), client.waiting(), client.domain()
+        if domain["revision"] == before:
+            break
+    return domain, stores, waiting
 
 
 def troubles(stores: Sequence[schemas.Store], waiting: Sequence[schemas.BlockedItem]) -> list[str]:
