@@ -176,6 +176,8 @@ def _fails_over_by_tail(domain: Watched, counters: list[Counter]) -> bool:
 
 
 def test_the_transport_is_fixed_while_the_store_runs(domain: Watched) -> None:
+    domain.wait_whole()
+    wait_for("every engine's certificate was reported", lambda: _running(domain) <= _certified(domain))
     with domain.unchanged():
         refusal = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", "engine-tls", "off")
     assert refusal.code == 1
