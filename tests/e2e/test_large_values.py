@@ -40,5 +40,5 @@ def test_a_leader_that_loads_in_silence_leads_again(tmp_path: Path) -> None:
         events = domain.client.events()
         assert not [event for event in events if event["kind"] == "group.superseded"], "it was given up while it worked"
         assert domain.group(STORE)["leader"] == leader
-        with closing(domain.engine(STORE, leader)) as engine:
-            assert engine.get("{z}last") == b"acknowledged"
+        with closing(domain.engine(STORE, leader)) as engine:  # its client port opens a moment after its term is served
+            assert wait_for("its port is open", lambda: engine.get("{z}last")) == b"acknowledged"
