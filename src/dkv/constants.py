@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 SLOTS = 16384  # hash slots of a database, as Valkey counts them
+NUMBERED_DATABASES = 16  # that each engine has, which SELECT chooses
+MARKER_LIBRARY = "dkv_marker"  # the function library by which managers number their terms on an engine
 MANAGER_PORT = 7801  # of the REST API (docs/reference/cmdlets.md#topology)
 NUODB_PORT = 8888  # of the NuoDB dialect
 FIRST_CLUSTER_PORT = 7811  # where the search for an archive's free ports begins

@@ -15,6 +15,7 @@ from dkv.cli.nouns.common import native
 from dkv.cli.session import Session
 from dkv.client import ManagerClient, ManagerUnreachable
 from dkv.client.manager import quoted
+from dkv.constants import NUMBERED_DATABASES
 
 if TYPE_CHECKING:
     from dkv.importing.connection import Place
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 FORM = "Write redis://HOST:PORT, or rediss://HOST:PORT for TLS; a user as redis://USER@HOST:PORT."
 LETS_IN_WITHIN = 60.0  # s for every engine to take a new user
-DATABASES = 16  # of an engine
 PREFIX = "import-"  # of the name of the user whom an unfinished import leaves
 
 
@@ -75,14 +75,15 @@ def _run(session: Session, bound: Bound) -> int:
 
 def _refuse_databases(nodes: list[Node]) -> None:
     number = max((number for node in nodes for number in node.sizes()), default=0)
-    if number >= DATABASES:
+    if number >= NUMBERED_DATABASES:
         raise CliError(
-            f"The source has a database {number}; engines have 0 to {DATABASES - 1}.", "Move its keys to another one there first."
+            f"The source has a database {number}; engines have 0 to {NUMBERED_DATABASES - 1}.",
+            "Move its keys to another one there first.",
         )
 
 
 def _refuse_keys(target: Target, name: str) -> None:
-    for number in range(DATABASES):
+    for number in range(NUMBERED_DATABASES):
         if size := target.size(number):
             raise CliError(
                 f"{name} is not empty: its database {number} has {size} keys.", "Import into a new store, or empty it."

@@ -11,11 +11,12 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dkv.constants import MARKER_LIBRARY
+
 Read = Callable[[int, int], bytes]  # (offset, at most so many bytes) -> the bytes there, fewer at the end
 
-LIBRARY = "dkv_marker"
 _PREFIX = b"*4\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n$7\r\nREPLACE\r\n$"
-_MARKER = re.compile(re.escape(_PREFIX) + rb"(\d+)\r\n(#!lua name=" + LIBRARY.encode() + rb"\n-- (\d+)-(\d+)-(\w*)\n)")
+_MARKER = re.compile(re.escape(_PREFIX) + rb"(\d+)\r\n(#!lua name=" + MARKER_LIBRARY.encode() + rb"\n-- (\d+)-(\d+)-(\w*)\n)")
 LONGEST = 512  # no marker command is longer
 _CHUNK = 4 << 20
 _HEADER = 26  # "*" or "$", up to 20 digits, CRLF
@@ -62,8 +63,8 @@ def marker_code(term: int, sequence: int, nonce: str) -> str:
     """The function library that is the marker; needs no key, shows in no DBSIZE (docs/reference/positions.md#markers)."""
     text = f"{term}-{sequence}-{nonce}"
     return (
-        f"#!lua name={LIBRARY}\n-- {text}\n"
-        f"server.register_function{{function_name='{LIBRARY}',callback=function() return '{text}' end,"
+        f"#!lua name={MARKER_LIBRARY}\n-- {text}\n"
+        f"server.register_function{{function_name='{MARKER_LIBRARY}',callback=function() return '{text}' end,"
         "flags={'no-writes'}}\n"
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from dkv.constants import NUMBERED_DATABASES
 from dkv.engine.contract import EngineSpec, GroupSlots, PeerNode, RunOptions
 
 MANAGER = "dkv-manager"
@@ -155,7 +156,7 @@ def _cluster(spec: EngineSpec) -> list[str]:
         "cluster-allow-reads-when-down yes",
         f"cluster-node-timeout {NODE_TIMEOUT_OF_WAITING if phantoms_needed(spec) else NODE_TIMEOUT}",
         f"cluster-manual-failover-timeout {FAILOVER_WITHIN}",
-        "cluster-databases 16",
+        f"cluster-databases {NUMBERED_DATABASES}",
         "enable-debug-command local",  # for one order of its managers: to drop the packets by which strangers join
     ]
 

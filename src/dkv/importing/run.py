@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dkv.constants import MARKER_LIBRARY, NUMBERED_DATABASES
 from dkv.importing.compare import Compared, compare
 from dkv.importing.connection import Broken, Denied, ImportFailed
 from dkv.importing.source import AT_ONCE, Node, Value, libraries
@@ -18,7 +19,6 @@ from dkv.importing.target import Target
 
 ROUNDS = 5  # tries until both sides have the same number of keys
 SETTLES = 1.0  # s between them: what has expired is removed by both sides in its own time
-RESERVED = ("dkv_marker",)  # the library by which managers number their terms
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Import:
 
     def _functions(self) -> None:
         for name, code in libraries(self.nodes[0]):
-            if name in RESERVED:
+            if name == MARKER_LIBRARY:
                 raise ImportFailed(
                     f"The source has a function library {name}, a name that managers need.", "Rename it there first."
                 )
@@ -107,7 +107,7 @@ class Import:
     def _remove_others(self) -> None:
         """Keys that only the store has: they were deleted, or all were by FLUSHALL, which names none."""
         databases = {number for node in self.nodes for number in node.sizes()}
-        for database in databases | {n for n in range(16) if self.target.size(n)}:
+        for database in databases | {n for n in range(NUMBERED_DATABASES) if self.target.size(n)}:
             for keys in self.target.keys(database):
                 present = [node.on(database).ask(*(("EXISTS", key) for key in keys)) for node in self.nodes]
                 gone = [key for key, *found in zip(keys, *present, strict=True) if 1 not in found]

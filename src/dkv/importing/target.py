@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dkv.constants import SLOTS
 from dkv.importing.connection import Broken, Command, Connection, Denied, ImportFailed, Place, slot_of
 from dkv.importing.source import AT_ONCE, Value
 
@@ -28,7 +29,8 @@ class Target:
         """Have these keys be as they are at the source. Doing it twice is doing it once. Raises ImportFailed."""
         left, ends = list(values), time.monotonic() + PATIENCE
         while left:
-            left = [value for place, part in self._by_leader(left) for value in self._write(place, database, part)]
+            parts, without_leader = self._by_leader(left)
+            left = without_leader + [value for place, part in parts.items() for value in self._write(place, database, part)]
             if left:
                 self._look_again(ends, f"{len(left)} keys cannot be written")
 
@@ -37,7 +39,7 @@ class Target:
         answers: dict[bytes, Any] = {}
         left, ends = list(keys), time.monotonic() + PATIENCE
         while left:
-            for place, part in self._by_leader([Value(key, None, 0) for key in left]):
+            for place, part in self._by_leader([Value(key, None, 0) for key in left])[0].items():
                 answered = self._try(place, database, [command(value.key) for value in part])
                 answers |= {v.key: a for v, a in zip(part, answered, strict=False) if not _again(a)}
             left = [key for key in left if key not in answers]
@@ -46,9 +48,10 @@ class Target:
         return [answers[key] for key in keys]
 
     def each(self, *commands: Command, database: int = 0) -> list[list[Any]]:
-        """What every leader answers. Raises ImportFailed."""
+        """What every leader answers, once each group has one. Raises ImportFailed."""
         ends = time.monotonic() + PATIENCE
         while True:
+            self._wait_for_leaders(ends)
             answers = [self._try(place, database, commands) for place in self._leaders]
             if all(len(a) == len(commands) and not any(map(_again, a)) for a in answers):
                 return answers
@@ -60,6 +63,7 @@ class Target:
 
     def keys(self, database: int) -> Iterator[list[bytes]]:
         """Every key that is there all the time. Raises ImportFailed if a leader moves meanwhile."""
+        self._wait_for_leaders(time.monotonic() + PATIENCE)
         for place in list(self._leaders):
             cursor: bytes | int = 0
             while True:
@@ -78,16 +82,15 @@ class Target:
             connection.close()
         self._connections.clear()
 
-    def _by_leader(self, values: Sequence[Value]) -> list[tuple[Place, list[Value]]]:
+    def _by_leader(self, values: Sequence[Value]) -> tuple[Mapping[Place, list[Value]], list[Value]]:
+        """The values of each leader, and those whose group has none now."""
         parts: dict[Place, list[Value]] = defaultdict(list)
+        without_leader: list[Value] = []
         for value in values:
             slot = slot_of(value.key)
             place = next((p for p, ranges in self._leaders.items() if any(low <= slot <= high for low, high in ranges)), None)
-            if place is not None:
-                parts[place].append(value)
-        if not parts:
-            self._look_again(time.monotonic() + PATIENCE, "no group of the store has a leader")
-        return list(parts.items())
+            (without_leader if place is None else parts[place]).append(value)
+        return parts, without_leader
 
     def _write(self, place: Place, database: int, values: Sequence[Value]) -> list[Value]:
         """Those that have to be tried again."""
@@ -110,6 +113,10 @@ class Target:
             if _again(error):
                 return []
             raise ImportFailed(f"The engine at {place} refuses: {error}.", "Look at it: dkv show waiting.") from error
+
+    def _wait_for_leaders(self, ends: float) -> None:
+        while sum(high - low + 1 for ranges in self._leaders.values() for low, high in ranges) < SLOTS:
+            self._look_again(ends, "a group of the store has no leader")
 
     def _look_again(self, ends: float, what: str) -> None:
         if time.monotonic() > ends:
