@@ -305,6 +305,7 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
         engine_release=release_of(program),
         engine_tls=has_tls(program),
         etcd_port=etcd_port(settings),
+        dkv_release=version("dkv"),
     )
 
 

@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "evictProcess": Kind("give up process {startId}", ("startId",)),
     "listExited": Kind("list the processes that ended"),
     "showWaiting": Kind("show what waits"),
+    "showStatus": Kind("show which release the manager of each server has"),
     "enforceLeader": Kind("enforce archive {archiveId} as leader of {store}/{group}", ("store", "group", "archiveId")),
     "stopManager": Kind("stop the manager of server {server}", ("server",)),
     "stopServerProcesses": Kind("stop the processes of server {server} by force", ("server",)),

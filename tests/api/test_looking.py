@@ -33,6 +33,8 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
         "certificateDaysLeft": None,
         "engine": {"release": "", "tls": False, "certificateDaysLeft": None},
         "stateMember": None,
+        "release": None,
+        "level": None,
     }
     assert (second["alive"], second["isLocal"]) == (False, False)
 

@@ -187,10 +187,19 @@ class FakeDomain:
                 "certificateUntil": None,
                 "certificateDaysLeft": None,
                 "stateMember": None,
+                "release": None,
+                "level": None,
             }
             for text, server in self.servers.items()
         ]
-        return 200, {"uid": self.uid[self.here], "revision": 1, "leaderServer": "s1", "servers": servers, "accessControl": "on"}
+        return 200, {
+            "uid": self.uid[self.here],
+            "revision": 1,
+            "leaderServer": "s1",
+            "level": 1,
+            "servers": servers,
+            "accessControl": "on",
+        }
 
     def list_stores(self) -> tuple[int, Json]:
         return 200, {"stores": [self._view(store) for store in self.stores.values()]}

@@ -50,6 +50,7 @@ from dkv.domain.facts import (
     LeaderServing,
     LeaderSilence,
     LeaderSteppedDown,
+    LevelsRead,
     LoadingProgressed,
     MemorySynced,
     OpenTerm,
@@ -152,6 +153,8 @@ class Life:
         for name, host in HOSTS.items():
             uid = f"uid-of-{name}"
             await self.submit(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
+        if not (await self.world.state()).level:
+            await self.submit(LevelsRead(server_id="s1", levels=tuple((name, 1) for name in HOSTS)))
         await self.submit(StateMemberSeen(server_id="s1", member="s1", role="voter", because="the cluster lists it so"))
         await self.submit(RequestsRefused(server_id="s1", peer="127.0.0.9", count=1, last="GET /: no credentials"))
 

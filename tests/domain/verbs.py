@@ -216,9 +216,25 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
                 boot_id=f"boot {boot} of {line.options.get('machine', name)}",
                 engine_release="9.1.2",
                 engine_tls=line.has("tls"),
+                dkv_release=line.options.get("release", ""),
+                level=line.number("level"),
             )
         )
     return lines
+
+
+@verb("levels-read")
+def _levels_read(runner: ScenarioRunner, line: Line) -> Command:
+    levels = tuple((name, int(level)) for name, level in line.options.items())
+    return facts.LevelsRead(now=runner.world.now, server_id=line.words[0], levels=levels)
+
+
+@verb("levels")
+def _levels(runner: ScenarioRunner, line: Line) -> list[str]:
+    """The level of the domain state, and of each server that says one."""
+    state = runner.world.state
+    servers = [f"{s.server_id} {s.level} ({s.dkv_release or '-'})" for _, s in sorted(state.servers.items()) if s.level]
+    return [f"level {state.level}", *(f"  server {server}" for server in servers)]
 
 
 @verb("lost")

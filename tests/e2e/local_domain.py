@@ -72,6 +72,7 @@ class Manager:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     words: tuple[str, ...] = ()  # more options that it is started with
+    program: Path | None = None  # the directory of another dkv than this tree's
 
     @property
     def client(self) -> ManagerClient:
@@ -103,8 +104,9 @@ class Manager:
 
     def start(self) -> None:
         """Start it without waiting."""
+        env = self.env | ({"PYTHONPATH": str(self.program)} if self.program else {})
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command(), env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.command(), env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def wait_ready(self) -> None:
         """Wait until it is part of its domain."""

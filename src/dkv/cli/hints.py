@@ -40,6 +40,7 @@ VERBS = {
     "evictProcess": "dkv shutdown process --start-id {startId} --evict",
     "listExited": "dkv get processes --exited",
     "showWaiting": "dkv show waiting",
+    "showStatus": "dkv status",
     "enforceLeader": "dkv enforce leader --db-name {store} --group {group} --archive-id {archiveId}",
     "stopManager": "dkv shutdown server --server-id {server}",
     "stopServerProcesses": "dkv shutdown server-processes --server-id {server} --force",

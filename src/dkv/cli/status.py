@@ -89,7 +89,8 @@ def _lines(
 def _server(server: schemas.Server) -> tuple[str, ...]:
     member = server.get("stateMember")  # missing from an older manager
     role = f"{member} of the domain state" if member else ""
-    return f"server {server['serverId']}", server["manager"], "alive" if server["alive"] else "away", role
+    release = f"dkv {server['release']}" if server.get("release") else ""
+    return f"server {server['serverId']}", server["manager"], "alive" if server["alive"] else "away", release, role
 
 
 def _store(store: schemas.Store) -> str:

@@ -15,7 +15,7 @@ from dkv.control.submit import Submitter
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.facts import ServerJoined, ServerLost, Tick
+from dkv.domain.facts import LevelsRead, ServerJoined, ServerLost, Tick
 from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
 from dkv.store.contract import Lease, Store, StoreError
@@ -45,6 +45,15 @@ def _lost(state: State, leases: Mapping[str, Lease]) -> list[Server]:
         return lease is None or lease.expires_in <= 0
 
     return [server for server in state.servers.values() if server.alive and ended(server)]
+
+
+def _levels(state: State, leases: Mapping[str, Lease]) -> tuple[tuple[str, int], ...]:
+    """The level that each server's manager writes in its lease, of a domain whose state cannot say it; empty unless all do."""
+    if state.level:
+        return ()
+    living = {name: lease.value for name, lease in leases.items() if lease.expires_in > 0 and lease.value.isdecimal()}
+    levels = {server_id: int(living.get(server_lease(server_id), 0)) for server_id in state.servers}
+    return tuple(levels.items()) if all(levels.values()) else ()
 
 
 class Liveness:
@@ -100,7 +109,7 @@ class Liveness:
         sent = self._now()
         try:
             async with asyncio.timeout(SERVER_TTL / 2):
-                if await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL):
+                if await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL, str(self._here.level or "")):
                     self.renewed_at = sent
                 self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
         except (StoreError, TimeoutError) as trouble:
@@ -124,6 +133,8 @@ class Liveness:
             return
         if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
             return
+        if known is not None and (levels := _levels(known, leases)):
+            await self._submitter.submit(LevelsRead(server_id=self._server_id, levels=levels, actor="liveness"))
         if known is not None and not _lost(known, leases):
             return
         state = (await self._submitter.view()).state

@@ -18,6 +18,7 @@ from dkv.domain.constants import CERTIFICATE_WARNING, DAY
 from dkv.domain.database_users import ALTERED, lacks_users
 from dkv.domain.elections import electing_elsewhere
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
+from dkv.domain.levels import behind
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -63,6 +64,7 @@ def blocked(state: State, database: str | None = None, now: int = 0) -> list[Blo
     """All that waits, or what waits in one database and the servers it needs. `now`: wall clock, ms; 0: not known."""
     items = list(_unwritten(state, database))
     if database is None:
+        items += _level(state)
         items += _rotation(state, state.authorities.get(MANAGERS))
         items += [item for server in state.servers.values() for item in _certificate(server, now)]
     items += [item for server in state.servers.values() for item in _server(state, server, database)]
@@ -122,6 +124,24 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
                 now.hint,
                 blocks=True,
             )
+
+
+def _level(state: State) -> Iterator[BlockedItem]:
+    """Managers of an older dkv keep the domain from what another manager could do already."""
+    servers = behind(state)
+    if not servers:
+        return
+    names = ", ".join(f"the manager of {server.server_id} (dkv {server.dkv_release or 'unknown'})" for server in servers)
+    newest = max(server.level for server in state.servers.values())
+    yield BlockedItem(
+        "domain",
+        "the domain",
+        "",
+        names,
+        None,
+        f"its state stays at level {state.level}, while other managers know level {newest}: what came with that is not used",
+        hint("Upgrade dkv on each of these servers and restart its manager; delete a server that will not return."),
+    )
 
 
 # Certificates -------------------------------------------------------------------------------------------------------

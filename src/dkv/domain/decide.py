@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dkv.domain import facts, invariants, orders
+from dkv.domain import facts, invariants, levels, orders
 from dkv.domain.admission import may_order
 from dkv.domain.command import Command
 from dkv.domain.command_rights import right_of
@@ -44,6 +44,7 @@ from dkv.domain.rules import (
     timing,
     tokens,
 )
+from dkv.domain.rules import levels as level_rules
 from dkv.domain.table import keys_of
 
 Rule = Callable[[Draft, Any], Refused | None]
@@ -82,6 +83,7 @@ RULES: dict[type[Command], Rule] = {
     facts.Tick: timing.tick,
     facts.ServerJoined: servers.server_joined,
     facts.ServerLost: servers.server_lost,
+    facts.LevelsRead: level_rules.levels_read,
     facts.RequestsRefused: servers.requests_refused,
     facts.StateMemberSeen: servers.state_member_seen,
     facts.LackEnded: held_back.lack_ended,
@@ -167,6 +169,8 @@ def _decide(state: State, command: Command, settle_draft: Callable[[Draft], None
     after = draft.state()
     if not draft.events and _same(state, after):
         return Accepted(state, (), draft.answer)
+    if refused := levels.refusal(state, after):
+        return refused
     invariants.check(state, after)
     return Accepted(after, tuple(draft.events), draft.answer)
 
@@ -181,7 +185,7 @@ def _same(before: State, after: State) -> bool:
     )
 
 
-COUNTERS = ("uid", "next_archive_id", "next_start_id", "next_copy_id", "events")
+COUNTERS = ("uid", "next_archive_id", "next_start_id", "next_copy_id", "events", "level")
 
 
 def settle(draft: Draft) -> None:

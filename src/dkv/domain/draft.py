@@ -81,6 +81,7 @@ class Draft(event_causality.DecisionEvents):
         self.database_users = state.database_users
         self.departed = state.departed
         self.join_tokens = state.join_tokens
+        self.level = state.level
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
@@ -118,6 +119,7 @@ class Draft(event_causality.DecisionEvents):
             events=self.before.events + len(self.events),
             recoveries=self.before.recoveries,
             recovery_ids=self.before.recovery_ids,
+            level=self.level,
         )
         return drafted.made_from(self.before, self.touched)
 

@@ -502,6 +502,17 @@ class ServerJoined(Command):
     engine_release: str = ""
     engine_tls: bool = False
     etcd_port: int = 0
+    dkv_release: str = ""
+    level: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelsRead(ManagerFact):
+    """The manager that holds the leader lease read from the leases of these servers which level the manager of each knows. Of a
+    domain at level 0, whose state cannot say that.
+    """
+
+    levels: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -616,6 +627,7 @@ FACTS: tuple[type[Command], ...] = (
     CutDropped,
     ServerJoined,
     ServerLost,
+    LevelsRead,
     RequestsRefused,
     StateMemberSeen,
     Tick,

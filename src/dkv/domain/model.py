@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from dkv.database_options import DEFAULTS
@@ -51,6 +51,8 @@ class Server:
     state_member: str = ""  # its member as the cluster lists it: voter, learner, or "" for none
     state_member_at: int = 0  # since when, wall clock
     member_failed_at: int = 0  # when its member was removed before it voted, although it was alive, wall clock; 0: none was since
+    dkv_release: str = ""  # of its manager, such as 0.1.0; "" unknown
+    level: int = 0  # the newest that its manager knows (levels.py); 0 unknown
 
 
 @dataclass(frozen=True)
@@ -438,11 +440,13 @@ def evolve(item: T, **changes: Any) -> T:
 
     Only for values whose making computes nothing. Raises TypeError for a field that does not exist.
     """
-    fields = {**vars(item), **changes}
-    if len(fields) != len(vars(item)):
-        raise TypeError(f"{type(item).__name__} has no field {', '.join(sorted(changes.keys() - vars(item).keys()))}")
+    values = {**vars(item), **changes}
+    if len(values) != len(vars(item)):  # what was decoded from an older text has no value of its own where it is the default
+        unknown = changes.keys() - {f.name for f in fields(item)}  # type: ignore[arg-type]  # a dataclass
+        if unknown:
+            raise TypeError(f"{type(item).__name__} has no field {', '.join(sorted(unknown))}")
     made = object.__new__(type(item))
-    vars(made).update(fields)
+    vars(made).update(values)
     return made
 
 
@@ -625,6 +629,7 @@ class State(Reader):
     events: int = 0  # how many there were so far; the next one has the next number
     recoveries: int = 0  # how often it was begun anew without a majority of its state's voters: recovery/domain.py
     recovery_ids: tuple[str, ...] = ()  # random, of each of these, oldest first; an older dkv kept none
+    level: int = 0  # what it may contain: levels.py
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None
 

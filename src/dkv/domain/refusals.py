@@ -79,6 +79,7 @@ CATALOGUE: dict[str, Entry] = {
     "rotation_running": Entry(409, 1, "the authority is being changed already"),
     "engine_without_tls": Entry(409, 1, "a server's engine program has no TLS, and the database's engines would speak it"),
     "insecure_traffic": Entry(409, 1, "engines without TLS would be reached from other machines"),
+    "older_managers": Entry(409, 1, "a manager of an older dkv could not read what would be written"),
     "domain_changed": Entry(412, 1, "the domain has changed since the plan that the request is bound to"),
     "key_reused": Entry(409, 1, "the Idempotency-Key was used for another request"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),

@@ -15,8 +15,9 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from dkv import files, kernel
 from dkv.engine.contract import Cause
@@ -207,13 +208,18 @@ def clear_unborn(path: Path) -> None:
 
 
 def read_run(path: Path) -> Run | None:
-    """One run directory, None without a whole record."""
+    """One run directory, None without a whole record. What a newer dkv added to it is passed over: its engine still runs."""
     try:
-        fields = json.loads(files.read_text(path / "record.json"))
-        parts = tuple(Part(**{**part, "phantoms": tuple(part["phantoms"])}) for part in fields.get("parts", ()))
-        return Run(path, replace(Record(**fields), phantoms=tuple(fields["phantoms"]), parts=parts))
+        written = json.loads(files.read_text(path / "record.json"))
+        parts = tuple(Part(**_known(Part, {**part, "phantoms": tuple(part["phantoms"])})) for part in written.get("parts", ()))
+        return Run(path, replace(Record(**_known(Record, written)), phantoms=tuple(written["phantoms"]), parts=parts))
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _known(kind: Any, written: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)}
+    return {name: value for name, value in written.items() if name in names}
 
 
 def drop_run(run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.facts import ServerJoined
+from dkv.domain.levels import LEVEL
 from dkv.domain.model import SERVERS_AT, Archive, Group, ProcessState, State
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.domain.table import keys_of
@@ -40,6 +41,7 @@ class LocalServer:
     engine_release: str = ""  # of the engines' program
     engine_tls: bool = False  # whether that has TLS
     etcd_port: int = 0  # client port of the etcd member that it may run; 0: it can run none
+    dkv_release: str = ""  # of this program
 
     def joined(self) -> ServerJoined:
         """The fact by which it joins its domain."""
@@ -55,6 +57,8 @@ class LocalServer:
             engine_release=self.engine_release,
             engine_tls=self.engine_tls,
             etcd_port=self.etcd_port,
+            dkv_release=self.dkv_release,
+            level=LEVEL,
         )
 
 

@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dkv import files, kernel
@@ -92,8 +92,9 @@ class MemberProcess:
         """The process that was started last, whether it lives or not."""
         try:
             with files.proven(self.spec.directory / RECORD) as file:
-                return Running(**json.loads(file.read()))
-        except (FileNotFoundError, ValueError, TypeError):
+                written = json.loads(file.read())
+            return Running(**{f.name: written[f.name] for f in fields(Running)})  # a newer dkv may have written more
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
         except OSError as error:
             raise Unavailable(

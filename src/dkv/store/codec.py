@@ -3,14 +3,15 @@
 One record per object (`server/<id>`, `group/<database>/<name>` ...) and one, `domain`, for what is neither: so a
 commit writes only what it changed, and a reader decodes a text once for as long as it stays the same.
 
-A field that a text does not have gets its default (an older dkv wrote it); a field this dkv does not know is refused
-(a newer one did), because writing the object back would lose it. A group's phase is identified by its `name`.
+A field that a text does not have gets its default; a field this dkv does not know is refused, because writing the object back
+would lose it. So a field that came after level 0 is not written while it is at its default (domain/levels.py), and a domain
+whose level this dkv does not know is refused before any of its records is looked at. A group's phase is identified by its `name`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache, lru_cache
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 from urllib.parse import quote
@@ -19,6 +20,7 @@ import msgspec
 
 from dkv.domain.access import Authority, DatabaseUser, Departed, JoinToken, Token
 from dkv.domain.hotcopy import HotCopy
+from dkv.domain.levels import LEVEL, grew, later_fields
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
 from dkv.domain.phases import Phase
 from dkv.domain.table import Table
@@ -74,6 +76,7 @@ _Scalars = msgspec.defstruct(
     [(f.name, get_type_hints(State)[f.name], f.default) for f in fields(State) if f.name in _SCALARS],
     forbid_unknown_fields=True,
 )
+_Level = msgspec.defstruct("_Level", [("level", int, 0)])
 _PHASES: dict[object, type[Phase]] = {phase.name: phase for phase in get_args(Phase)}
 _HINTS = get_type_hints(Group) | {"phase": Any}
 _SHAPES: dict[type, type] = {
@@ -102,7 +105,24 @@ def from_plain(kind: type[T], value: object) -> T:
 
 def to_text(item: object) -> str:
     """An object as one line of JSON."""
-    return _encode(item).decode()
+    return _encode(_written(item, to_plain(item)) if grew(type(item)) else item).decode()
+
+
+def _written(item: Any, plain: Any) -> Any:
+    """What is written of an object, given all of it as a plain value: no later field that is at its default."""
+    if is_dataclass(item):
+        later = later_fields(type(item))
+        shown = {f.name: getattr(item, f.name) for f in fields(item)}
+        return {
+            name: _written(shown[name], value)
+            for name, value in plain.items()
+            if name not in shown or name not in later or shown[name] != later[name]
+        }
+    if isinstance(item, tuple | list):
+        return [_written(each, value) for each, value in zip(item, plain, strict=True)]
+    if isinstance(item, Mapping):
+        return dict(zip(plain, map(_written, item.values(), plain.values()), strict=True))
+    return plain
 
 
 def from_text(kind: type[T], text: str) -> T:
@@ -137,13 +157,14 @@ def decode(records: Mapping[str, str]) -> State:
 
     Raises Unusable if a record is damaged or was written by another dkv.
     """
+    scalars = _scalars(records[DOMAIN]) if DOMAIN in records else {}
     tables: dict[str, Any] = {table.field: {} for table in TABLES}
     for record_key, text in records.items():
         if record_key == DOMAIN or record_key.startswith(BESIDE):
             continue
         field, key, item = _decode_record(record_key, text)
         tables[field][key] = item
-    return State(**_scalars(records[DOMAIN]) if DOMAIN in records else {}, **tables)
+    return State(**scalars, **tables)
 
 
 def decode_changed(known: State, before: Mapping[str, str], after: Mapping[str, str], keys: Iterable[str]) -> State:
@@ -151,24 +172,21 @@ def decode_changed(known: State, before: Mapping[str, str], after: Mapping[str, 
 
     Costs what changed. Raises Unusable.
     """
-    scalars = {name: getattr(known, name) for name in _SCALARS}
+    scalars = _scalars(after[DOMAIN]) if DOMAIN in after else {}
     changed: dict[str, dict[Any, Any]] = {}
     for record_key in keys:
         old, new = before.get(record_key), after.get(record_key)
-        if record_key.startswith(BESIDE) or old == new:
-            continue
-        if record_key == DOMAIN:
-            scalars = _scalars(new) if new is not None else {}
+        if record_key.startswith(BESIDE) or old == new or record_key == DOMAIN:
             continue
         field, key, item = _decode_record(record_key, new if new is not None else cast("str", old))
         changed.setdefault(field, {})[key] = item if new is not None else None
     tables: dict[str, Any] = {
-        table.field: _written(getattr(known, table.field), changed.get(table.field, {})) for table in TABLES
+        table.field: _changed_table(getattr(known, table.field), changed.get(table.field, {})) for table in TABLES
     }
     return State(**scalars, **tables).made_from(known, changed)
 
 
-def _written(table: Table[Any, Any], changed: Mapping[Any, Any]) -> Table[Any, Any]:
+def _changed_table(table: Table[Any, Any], changed: Mapping[Any, Any]) -> Table[Any, Any]:
     """A table with these changes, None for a thing that is gone; the table itself without any."""
     if not changed:
         return table
@@ -223,13 +241,20 @@ def _decode_record(record_key: str, text: str) -> tuple[str, Any, Any]:
 @lru_cache(maxsize=64)
 def _scalars(text: str) -> dict[str, Any]:
     try:
+        if (level := msgspec.json.decode(text, type=_Level).level) > LEVEL:  # type: ignore[attr-defined]  # a struct made here
+            raise Unusable(
+                f"the domain state is at level {level}, and this dkv knows levels up to {LEVEL}: it is older than the others",
+                "Install the release of dkv on this server that the other managers have, and start its manager again.",
+            )
         return msgspec.structs.asdict(msgspec.json.decode(text, type=_Scalars))
     except msgspec.DecodeError as error:
         raise _refusal(DOMAIN, str(error)) from None
 
 
 def _domain_text(state: State) -> str:
-    return to_text({name: getattr(state, name) for name in _SCALARS})
+    scalars = {name: getattr(state, name) for name in _SCALARS}
+    later = later_fields(State)
+    return to_text({name: value for name, value in scalars.items() if name not in later or value != later[name]})
 
 
 def _refusal(record_key: str, finding: str) -> Unusable:

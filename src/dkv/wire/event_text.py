@@ -62,6 +62,7 @@ WORDS = {
     "server.member_removed": "{subject} has no member of the domain state's etcd any more",
     "server.refused": "the manager of {subject} refused requests",
     "server.joined": "the manager of {subject} joined",
+    "domain.level": "the level of the domain state rose",
     "server.admitted": "{subject} was admitted",
     "server.certificate": "the manager of {subject} has a new certificate",
     "authority.founded": "the {subject} was made",

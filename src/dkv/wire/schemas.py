@@ -463,14 +463,20 @@ class Server(TypedDict):
     certificateDaysLeft: int | None
     engine: EngineProgram
     stateMember: Literal["voter", "learner"] | None
+    release: str | None
+    level: int | None
 
 
 class Domain(TypedDict):
-    """The domain and its servers. `accessControl` is whether the manager that answers asks who sends a request."""
+    """The domain and its servers. `level` is what its state may contain: the lowest that the managers of its servers know;
+    `release` of a server is that of its manager's dkv, null while it is not known. `accessControl` is whether the manager that
+    answers asks who sends a request.
+    """
 
     uid: str
     revision: int
     leaderServer: str | None
+    level: int
     servers: list[Server]
     accessControl: Literal["on", "off"]
 

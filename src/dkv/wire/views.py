@@ -82,7 +82,14 @@ def domain_view(
     control.
     """
     servers = [_server_view(state, server, local, now) for _, server in sorted(state.servers.items())]
-    return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers, "accessControl": control}
+    return {
+        "uid": state.uid,
+        "revision": revision,
+        "leaderServer": leader or None,
+        "level": state.level,
+        "servers": servers,
+        "accessControl": control,
+    }
 
 
 def days_left(server: Server, now: int) -> int | None:
@@ -103,6 +110,8 @@ def _server_view(state: State, server: Server, local: str, now: int) -> schemas.
         "certificateDaysLeft": days_left(server, now),
         "engine": engine_program_view(state, server, now),
         "stateMember": state_member(server),
+        "release": server.dkv_release or None,
+        "level": server.level or None,
     }
 
 

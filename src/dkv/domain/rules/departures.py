@@ -16,6 +16,7 @@ from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
 from dkv.domain.rules.authorities import settle_authority
 from dkv.domain.rules.leadership import living_followers
+from dkv.domain.rules.levels import settle_level
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.state_members import holds_the_state_alone
 from dkv.hints import action
@@ -83,6 +84,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     if authority := draft.authorities.get(MANAGERS):
         draft.put(Departed(server.uid, name, command.now))
         settle_authority(draft, authority)
+    settle_level(draft)
     return None
 
 

@@ -10,6 +10,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost, StateMemberSeen
 from dkv.domain.model import TOMBSTONES_ON, Server
 from dkv.domain.refusals import no, stale_fact
+from dkv.domain.rules.levels import known_at, settle_level
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, restart, stop_memory_only, terminate
 from dkv.domain.state_members import LEARNER, VOTER
 from dkv.domain.table import items_of
@@ -48,11 +49,13 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
         etcd_port=command.etcd_port,
         alive=True,
         lost_at=0,
+        **known_at(draft, command),
     )
     if known == now:
         return None
     draft.put(now)
     draft.note("server.joined", f"server {command.server_id}", "its manager joined and renews its lease")
+    settle_level(draft)
     if known and known.boot_id != command.boot_id:
         _machine_restarted(draft, command.server_id)
     return None
