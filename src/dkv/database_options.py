@@ -139,7 +139,7 @@ TABLE = (
         "when a write reaches the disk; only always is durable",
         choices=FSYNC,
         effect=ON_ENGINES,
-        cmdlets=("Set-DkvStore",),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
     ),
     Option(
         "max-memory",
@@ -157,7 +157,7 @@ TABLE = (
             "Restart them: ",
             "restartRolling",
         ),
-        cmdlets=("Set-DkvStore",),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
     ),
     Option(
         "maxmemory-policy",
@@ -166,7 +166,7 @@ TABLE = (
         "what an engine does whose memory is full: refuse writes, or drop keys, confirmed ones too",
         choices=POLICIES,
         effect=ON_ENGINES,
-        cmdlets=("Set-DkvStore",),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
     ),
     Option(
         "notify-keyspace-events",
@@ -174,7 +174,7 @@ TABLE = (
         "",
         "which changes of keys each engine publishes to its own subscribers, in Valkey's letters",
         effect=ON_ENGINES,
-        cmdlets=("Set-DkvStore",),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
     ),
     Option(
         "max-clients",
@@ -187,7 +187,7 @@ TABLE = (
         special=0,
         special_means="as many as its memory allows",
         effect=ON_ENGINES,
-        cmdlets=("Set-DkvStore",),
+        cmdlets=("New-DkvStore", "Set-DkvStore"),
     ),
     Option(
         "leader-assignment-timeout",

@@ -49,6 +49,19 @@ async def test_a_store_is_created_stopped_with_all_its_instances(world: World) -
 
 
 @scenario
+async def test_a_store_is_created_with_the_options_that_it_is_given(world: World) -> None:
+    given = {"maxmemoryPolicy": "allkeys-lfu", "notifyKeyspaceEvents": "Ex", "maxClients": 500, "leaders": "stay"}
+    async with world.at() as client:
+        assert (await client.post("/admin/v1/stores", json=orders(**given))).status_code == 201
+        wrong = orders(notifyKeyspaceEvents="q") | {"name": "Other"}
+        refused = await client.post("/admin/v1/stores", json=wrong)
+    options = (await world.state()).databases["OrdersStore"].options
+    assert (options.maxmemory_policy, options.notify_keyspace_events, options.max_clients) == ("allkeys-lfu", "xE", 500)
+    assert options.leaders == "stay"
+    assert refused.status_code == 400 and "notify-keyspace-events" in refused.json()["detail"]
+
+
+@scenario
 async def test_groups_with_their_slots_are_kept(world: World) -> None:
     body = orders(groups=[{"name": "g1", "slots": [[0, 8191]]}, {"name": "g2", "slots": [[8192, 16383]]}])
     body["instances"][0]["group"], body["instances"][1]["group"] = "g1", "g2"

@@ -113,6 +113,22 @@ def test_new_sends_the_whole_topology_to_every_manager_with_one_key(connected: P
     assert [g["slots"] for g in body["groups"]] == [[[0, 8191]], [[8192, 16383]]]
 
 
+def test_new_sends_the_options_that_are_given_and_no_others(connected: Person) -> None:
+    line = "New-DkvStore Cache cache -MaxMemory 64MB -MaxmemoryPolicy allkeys-lru -NotifyKeyspaceEvents Ex -MaxClients 500"
+    assert connected.types(f"{line} -Leaders stay -AppendFsync everysec").code == 0
+    body = connected.domain.bodies[-1]
+    assert {name: body[name] for name in body if name not in ("name", "instances", "groups", "replicationFactor")} == {
+        "maxMemory": 64 << 20,
+        "maxmemoryPolicy": "allkeys-lru",
+        "notifyKeyspaceEvents": "xE",
+        "maxClients": 500,
+        "leaders": "stay",
+        "appendFsync": "everysec",
+    }
+    refused = connected.types("New-DkvStore Other other -NotifyKeyspaceEvents q")
+    assert refused.code == 2 and "-NotifyKeyspaceEvents cannot be 'q'." in refused.err and "such as Ex or KEA" in refused.err
+
+
 def test_new_again_is_success_and_another_topology_is_refused(with_store: Person) -> None:
     again = with_store.types("New-DkvStore OrdersStore orders -Parallel")
     assert again.rows() == [[m, "CreateStore", "SUCCESS", "Already", "exists"] for m in (ONE, TWO)]

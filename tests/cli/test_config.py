@@ -44,6 +44,9 @@ def test_what_is_written_later_wins(tmp_path: Path) -> None:
         ("voters = 2", "voters cannot be 2", "1, 3 or 5"),
         ("voters = true", "voters cannot be True", "1, 3 or 5"),
         ("port 3", "is not TOML", "port = 7801"),
+        ('announce_ipv4 = "db.example"', "announce_ipv4 cannot be 'db.example'", "IPv4 address, such as 203.0.113.7"),
+        ('announce_ipv6 = "10.0.0.1"', "announce_ipv6 cannot be '10.0.0.1'", "IPv6 address"),
+        ("announce_port_offset = 70000", "announce_port_offset cannot be 70000", "whole number"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path: Path, text: str, word: str, hint: str) -> None:
@@ -66,6 +69,13 @@ def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match="cannot be read"):
         load_settings(environ=env(tmp_path), file=tmp_path)
+
+
+def test_announced_addresses_are_kept_as_an_address_is_written(tmp_path: Path) -> None:
+    given = {"DKV_ANNOUNCE_IPV4": "203.0.113.7", "DKV_ANNOUNCE_IPV6": "2001:DB8:0::7", "DKV_ANNOUNCE_PORT_OFFSET": "-100"}
+    settings = load_settings(environ=env(tmp_path, **given))
+    announced = (settings.announce_ipv4, settings.announce_ipv6, settings.announce_port_offset)
+    assert announced == ("203.0.113.7", "2001:db8::7", -100)
 
 
 def test_never_is_a_number_too(tmp_path: Path) -> None:

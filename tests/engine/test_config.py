@@ -7,7 +7,18 @@ from dataclasses import replace
 import pytest
 
 from dkv.engine.config import nodes_conf, phantoms_needed, quoted, valkey_conf
-from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, RunOptions, Secrets
+from dkv.engine.config_files import write_files
+from dkv.engine.contract import (
+    Announced,
+    ArchiveRefused,
+    EngineSpec,
+    GroupSlots,
+    Identity,
+    PeerNode,
+    RunOptions,
+    Secrets,
+    TlsFiles,
+)
 from dkv.engine.users import users_acl
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
@@ -106,6 +117,26 @@ def test_the_configuration_starts_closed() -> None:
     ):
         assert line in lines
     assert "s3cret" not in valkey_conf(SPEC)
+
+
+def test_clients_are_told_other_addresses_than_nodes() -> None:
+    told = [line for line in valkey_conf(SPEC).splitlines() if "announce-client" in line]
+    assert told == []
+    spec = replace(SPEC, announced=Announced("203.0.113.7", "2001:db8::7", 10_000))
+    lines = valkey_conf(spec).splitlines()
+    assert [line for line in lines if "announce-client" in line] == [
+        "cluster-announce-client-ipv4 203.0.113.7",
+        "cluster-announce-client-ipv6 2001:db8::7",
+        "cluster-announce-client-port 17861",
+    ]
+    assert "cluster-announce-ip 127.0.0.11" in lines and "cluster-announce-port 7861" in lines
+    certificate = TlsFiles("t", "1", "", "", "")
+    assert "cluster-announce-client-tls-port 17861" in valkey_conf(replace(spec, tls=True, certificate=certificate)).splitlines()
+
+
+def test_an_announced_port_that_is_none_keeps_an_engine_from_starting() -> None:
+    with pytest.raises(ArchiveRefused, match="clients would be told port 67861: 7861 and an offset of 60000"):
+        write_files(replace(SPEC, announced=Announced(port_offset=60_000)))
 
 
 def test_engines_hash_with_the_seed_that_they_are_given() -> None:

@@ -19,6 +19,8 @@ def of_option(name: str) -> Any:
     option = OPTIONS[name]
     if option.choices:
         return Field(description=option.summary(), json_schema_extra={"enum": list(option.choices)})
+    if option.kind == "events":
+        return Field(description=option.summary())
     least = option.least if option.special is None else min(option.least, option.special)
     return Field(description=option.summary(), ge=least, le=option.most)
 
@@ -60,6 +62,9 @@ class StoreBody(Body):
     min_in_sync: Annotated[int | None, of_option("min-in-sync")] = None
     append_fsync: Annotated[str | None, of_option("append-fsync")] = None
     max_memory: Annotated[int, of_option("max-memory")] = DEFAULTS["max_memory"]
+    maxmemory_policy: Annotated[str, of_option("maxmemory-policy")] = DEFAULTS["maxmemory_policy"]
+    notify_keyspace_events: Annotated[str, of_option("notify-keyspace-events")] = DEFAULTS["notify_keyspace_events"]
+    max_clients: Annotated[int, of_option("max-clients")] = DEFAULTS["max_clients"]
     open: bool = False  # although there is access control its engines let in every client
     engine_tls: Annotated[str, of_option("engine-tls")] = DEFAULTS["engine_tls"]
     insecure_engine_traffic: Annotated[str, of_option("insecure-engine-traffic")] = DEFAULTS["insecure_engine_traffic"]

@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from dkv.address import endpoint_text
 from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
 from dkv.api.context import ManagerContext
 from dkv.api.dependencies import find_instance
 from dkv.api.problems import refuse
+from dkv.database_options import TABLE
 from dkv.domain.model import Archive, Endpoint, State
 from dkv.domain.orders import CreateArchives, CreateDatabase, NewArchive, NewGroup
 from dkv.domain.refusals import nearest
@@ -30,16 +32,7 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, *, is
         name=body.name,
         uid=uid,
         secret=manager.new_id(),
-        options=replace(
-            manager.options,
-            replication_factor=body.replication_factor,
-            min_in_sync=manager.options.min_in_sync if body.min_in_sync is None else body.min_in_sync,
-            append_fsync=manager.options.append_fsync if body.append_fsync is None else body.append_fsync,
-            max_memory=body.max_memory,
-            engine_tls=body.engine_tls,
-            insecure_engine_traffic=body.insecure_engine_traffic,
-            leaders=body.leaders,
-        ),
+        options=replace(manager.options, **_options(body)),
         groups=tuple(
             NewGroup(
                 name=group.name,
@@ -51,6 +44,16 @@ def create_command(manager: ManagerContext, state: State, body: StoreBody, *, is
         archives=_archives(state, body.instances, only, ""),
         open=is_open,
     )
+
+
+def _options(body: StoreBody) -> dict[str, Any]:
+    """The options that a body gives, by field; letters of events in the order in which they are kept."""
+    given = {option: getattr(body, option.field) for option in TABLE if option.field in StoreBody.model_fields}
+    return {
+        option.field: (option.read(value) if option.kind == "events" else None) or value
+        for option, value in given.items()
+        if value is not None
+    }
 
 
 def add_command(manager: ManagerContext, state: State, store: str, body: InstancesBody) -> CreateArchives:

@@ -51,7 +51,8 @@ def _options(cmdlet: str, **defaults: str) -> Iterable[Param]:
     for option in parameters_of(cmdlet):
         default = f"; default: {defaults[option.parameter]}" if option.parameter in defaults else ""
         text = option.summary() + default
-        yield Param(option.parameter, kinds[option.kind], text, low=option.least, high=option.most, choices=option.choices)
+        low = option.least if option.special is None else min(option.least, option.special)
+        yield Param(option.parameter, kinds[option.kind], text, low=low, high=option.most, choices=option.choices)
 
 
 CMDLETS = (

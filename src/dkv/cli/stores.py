@@ -12,7 +12,7 @@ from dkv.cli.output import Screen, effect_line, table
 from dkv.cli.session import Outcome, Session, finish
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
-from dkv.database_options import parameters_of
+from dkv.database_options import Option, parameters_of
 from dkv.spelling import nearest
 
 if TYPE_CHECKING:
@@ -68,9 +68,21 @@ def _request(bound: Bound, servers: int) -> TopologyRequest:
             f"The ports of {count} nodes from {ports[0]} and from {ports[1]} on overlap.",
             f"Use -ClientPort {ports[0] + max(count, 50)}." if ports[0] + 50 + count < 65536 else "Start lower.",
         )
-    given = {"engineTls": bound["EngineTls"], "insecureEngineTraffic": bound["InsecureEngineTraffic"]}
-    transport = tuple((name, value) for name, value in given.items() if value is not None)
-    return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"], transport)
+    options = tuple(_option(option, bound) for option in parameters_of("New-DkvStore") if _is_passed_on(option, bound))
+    return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"], options)
+
+
+def _is_passed_on(option: Option, bound: Bound) -> bool:
+    return option.parameter not in ("ReplicationFactor", "MinInSync") and bound[option.parameter] is not None
+
+
+def _option(option: Option, bound: Bound) -> tuple[str, int | str]:
+    """An option of the new store by its name in the body. Raises Usage."""
+    text = str(bound[option.parameter])
+    value = option.read(text)
+    if value is None:
+        raise Usage(f"-{option.parameter} cannot be {text!r}.", f"It is {option.allowed()}.")
+    return option.parameter[0].lower() + option.parameter[1:], value
 
 
 def _exists(managers: TargetedManagers, name: str) -> bool:

@@ -30,7 +30,7 @@ class TopologyRequest(NamedTuple):
     client_port: int
     copies: int
     min_in_sync: int | None = None  # None: as the managers are set
-    transport: tuple[tuple[str, str], ...] = ()  # what was given of it, by the names of the body
+    options: tuple[tuple[str, int | str], ...] = ()  # what was given of the others, by the names of the body
 
 
 class Node(NamedTuple):
@@ -78,7 +78,7 @@ class Topology(NamedTuple):
             "groups": [{"name": g.name, "slots": [[g.first_slot, g.last_slot]]} for g in self.groups],
             "replicationFactor": self.request.copies,
             **({} if self.request.min_in_sync is None else {"minInSync": self.request.min_in_sync}),
-            **dict(self.request.transport),
+            **dict(self.request.options),
         }
 
 

@@ -114,7 +114,23 @@ def _network(spec: EngineSpec) -> list[str]:
         f"cluster-announce-ip {spec.address}",
         f"replica-announce-ip {spec.address}",  # ROLE must show the address the domain knows, not the route taken
         "cluster-config-file nodes.conf",
+        *_announced(spec),
     ]
+
+
+def _announced(spec: EngineSpec) -> list[str]:
+    """What clients are told in CLUSTER SLOTS, SHARDS and NODES and by redirections instead of the real address. The engine's own
+    manager, on its unix socket, is shown the IPv4 address too; it goes by node ids."""
+    announced = spec.announced
+    addresses = {"ipv4": announced.ipv4, "ipv6": announced.ipv6}
+    lines = [f"cluster-announce-client-{kind} {address}" for kind, address in addresses.items() if address]
+    port = announced_port(spec)
+    return lines if port == spec.client_port else [*lines, f"cluster-announce-client-{port_setting(spec.tls)} {port}"]
+
+
+def announced_port(spec: EngineSpec) -> int:
+    """The port that clients are told."""
+    return spec.client_port + spec.announced.port_offset
 
 
 def _transport(spec: EngineSpec) -> list[str]:

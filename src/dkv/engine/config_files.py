@@ -16,6 +16,9 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
     """Write valkey.conf, users.acl and nodes.conf; the ids of the phantoms made up. Raises ArchiveRefused."""
     if spec.tls and spec.certificate is None:
         raise ArchiveRefused(Cause.BAD_OPTION, "it is to speak TLS and has no certificate")
+    if not 0 < (port := config.announced_port(spec)) < 65536:
+        offset = spec.announced.port_offset
+        raise ArchiveRefused(Cause.BAD_OPTION, f"clients would be told port {port}: {spec.client_port} and an offset of {offset}")
     phantoms = {group: secrets.token_hex(20) for group in config.phantoms_needed(spec)}
     texts = {
         "valkey.conf": config.valkey_conf(spec),

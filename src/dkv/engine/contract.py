@@ -236,6 +236,17 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class Announced:
+    """What clients are told of where the engines of a server are, when they reach them through something in between: addresses,
+    "" the one on which engines listen, and by how much their ports differ. Nodes and managers use the real ones.
+    """
+
+    ipv4: str = ""
+    ipv6: str = ""
+    port_offset: int = 0
+
+
+@dataclass(frozen=True)
 class EngineSpec:
     """All that is needed to launch one engine on an archive. Launching never makes a primary.
 
@@ -264,6 +275,7 @@ class EngineSpec:
     users: EngineUsers = EngineUsers()
     tls: bool = False  # with clients, in replication and on the cluster bus
     certificate: TlsFiles | None = None  # has to be there at the launch of one with TLS
+    announced: Announced = Announced()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dkv.domain.levels import LEVEL
 from dkv.domain.model import SERVERS_AT, Archive, Group, ProcessState, State
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.domain.table import keys_of
-from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey, TeSeen
+from dkv.engine.contract import Announced, EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey, TeSeen
 
 REAP_PATIENCE = 5_000  # ms an exit is not reported while something of the dead engine may still run
 VANISHED = 3_000  # ms after which an engine that is neither there nor known to have ended is given up
@@ -42,6 +42,7 @@ class LocalServer:
     engine_tls: bool = False  # whether that has TLS
     etcd_port: int = 0  # client port of the etcd member that it may run; 0: it can run none
     dkv_release: str = ""  # of this program
+    announced: Announced = Announced()  # to clients of its engines
 
     def joined(self) -> ServerJoined:
         """The fact by which it joins its domain."""

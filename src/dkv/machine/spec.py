@@ -41,6 +41,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
         users=state.memoized(users_of, database.name),
         tls=database.transport.tls,
+        announced=me.announced,
     )
 
 
@@ -78,6 +79,7 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         memory_only=True,
         users=state.memoized(users_of, database.name),
         tls=database.transport.tls,
+        announced=me.announced,
     )
 
 

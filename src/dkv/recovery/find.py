@@ -19,11 +19,12 @@ from dkv import files
 from dkv.address import is_loopback
 from dkv.constants import MANAGER_LOCK, MANAGER_PORT, NUODB_PORT
 from dkv.data_dir import SERVER, running_manager
+from dkv.database_options import OPTIONS
 from dkv.domain.access import DatabaseUser
 from dkv.domain.model import DatabaseOptions, PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive, NodesFile
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
-from dkv.engine.config import SLOTS_NOTE
+from dkv.engine.config import SLOTS_NOTE, client_limits
 from dkv.engine.contract import ArchiveRefused, EngineUser, EngineUsers
 from dkv.engine.positions import read_position
 from dkv.engine.supervisor import Record, read_run
@@ -187,14 +188,25 @@ def _user(database: str, user: EngineUser) -> DatabaseUser:
 
 
 def _options(conf: dict[str, str], host: str) -> DatabaseOptions:
-    """The options that its engine ran with, as far as they tell how its writes and its traffic were kept."""
+    """The options that its engine was started with, but for its memory: that may have been the database's, or a share."""
     tls = conf.get("tls-cluster") == "yes"
     insecure = not tls and not is_loopback(host)
+    by_memory = client_limits(_number(conf, "maxmemory"))["maxclients"]
     return DatabaseOptions(
         append_fsync=conf.get("appendfsync", "always"),
         engine_tls="on" if tls else "auto",
         insecure_engine_traffic="yes" if insecure else "no",
+        maxmemory_policy=_allowed("maxmemory-policy", conf.get("maxmemory-policy", "")),
+        notify_keyspace_events=_allowed("notify-keyspace-events", conf.get("notify-keyspace-events", "").strip('"')),
+        max_clients=_allowed("max-clients", conf.get("maxclients", "") if conf.get("maxclients") != by_memory else ""),
     )
+
+
+def _allowed(name: str, text: str) -> Any:
+    """What a file says of an option; its default, if that is none that it may have."""
+    option = OPTIONS[name]
+    value = option.read(text)
+    return option.default if value is None else value
 
 
 def _refuse_running(places: Sequence[Path]) -> None:
