@@ -136,9 +136,8 @@ def local_socket(path: Path) -> Iterator[socket.socket]:
             _remove_socket(folder)
             mask = os.umask(0o177)
             try:
-                listening.bind(
-                    f"/proc/self/fd/{folder}/{MANAGER_SOCKET}"
-                )  # a path of its own may be longer than a socket's address
+                # The directory's own path may be longer than a socket's address. The pid in this one is how clients find it.
+                listening.bind(f"/proc/{os.getpid()}/fd/{folder}/{MANAGER_SOCKET}")
             finally:
                 os.umask(mask)
             listening.listen(BACKLOG)

@@ -198,7 +198,11 @@ async def die_in_parts(place: str, calls: str) -> None:
         return await ask(name, request, patience)
 
     store._client.call = ask_until  # type: ignore[method-assign]
-    await store.commit(base, {f"k{n}": "new" for n in range(250)}, ["in parts"], "parts")
+    try:
+        await store.commit(base, {f"k{n}": "new" for n in range(250)}, ["in parts"], "parts")
+    finally:
+        store._client.call = ask  # type: ignore[method-assign]
+        await store.close()  # a channel of grpc that stays open may keep the program from ending
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Client: the own socket of a manager on this machine: over it the kernel says who asks, and no secret is sent (decision 0050).
 
-The manager is found by what the kernel says: which process listens at the address, and which data directory it has locked.
-A user's look reaches its own processes, root's reaches all.
+The manager is found by what the kernel says: which process listens at the address, and the lock of which data directory it has
+open. A user's look reaches its own processes, root's reaches all.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 import sys
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from dkv.constants import MANAGER_LOCK, MANAGER_SOCKET
 
+_BOUND = re.compile(rf" /proc/(\d+)/fd/\d+/{re.escape(MANAGER_SOCKET)}$", re.MULTILINE)
 _LISTENS = "0A"  # a socket's state in /proc/net/tcp, whose listening sockets come first
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as SO_PEERCRED gives them
 
@@ -32,7 +34,7 @@ def find(host: str, port: int) -> OwnSocket | None:
     """The manager that listens there, if this user may use its socket; None for any other, and where none listens."""
     try:
         listening = {f"socket:[{inode}]" for inode, _ in _listening(host, port)}
-        for pid in _lock_holders() if listening else ():
+        for pid in _managers() if listening else ():
             opened = _opened(pid)
             directory = next((os.path.dirname(path) for path in opened if os.path.basename(path) == MANAGER_LOCK), "")
             if directory and listening & opened and os.access(os.path.join(directory, MANAGER_SOCKET), os.W_OK):
@@ -108,11 +110,13 @@ def _in_hex(packed: bytes) -> str:
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
 
 
-def _lock_holders() -> Iterator[int]:
-    """The processes that hold a file by flock, as a manager holds its data directory."""
-    with open("/proc/locks", encoding="ascii") as table:
-        holders = [fields[4] for fields in map(str.split, table) if fields[1] == "FLOCK"]
-    yield from map(int, dict.fromkeys(holders))
+def _managers() -> Iterator[int]:
+    """The processes that say they are managers: each bound its own socket by a name with its pid, which the kernel shows.
+
+    Read within 0.1 ms. The table of file locks, which would say it too, makes its reader wait up to 20 ms for the kernel.
+    """
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+        yield from {int(pid): None for line in table for pid in _BOUND.findall(line)}
 
 
 def _opened(pid: int) -> set[str]:
