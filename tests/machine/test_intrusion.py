@@ -62,6 +62,26 @@ def test_every_engine_forgets_the_stranger_whatever_it_does_otherwise(server: st
     assert any(isinstance(step, Forget) and step.node_id == STRANGER.node_id for step in stage.steps(server, engine))
 
 
+@pytest.mark.parametrize("server", ["s1", "s2"])
+def test_an_engine_forgets_a_follower_in_whose_name_somebody_said_that_it_leads_in_the_highest_epoch(server: str) -> None:
+    stage = Stage(3).settled()
+    nodes = [
+        replace(node, role="leader", follows=None, epoch=2**64 - 1) if number == 2 else node
+        for number, node in enumerate(stage.nodes())
+    ]
+    (step,) = stage.steps(server, stage.engine(int(server[1:]) - 1, nodes=tuple(nodes)))
+    assert isinstance(step, Forget)
+    assert step.node_id == nodes[2].node_id
+
+
+def test_a_former_leader_that_is_only_late_is_not_forgotten_nor_is_the_leader() -> None:
+    stage = Stage(3).settled()
+    late = tuple(replace(node, role="leader", follows=None, epoch=stage.group.epoch) for node in stage.nodes())
+    assert stage.steps("s2", stage.engine(1, nodes=late)) == []
+    ahead = (replace(stage.nodes()[0], epoch=stage.group.epoch + 1), *stage.nodes()[1:])  # it settled a collision of epochs
+    assert stage.steps("s2", stage.engine(1, nodes=ahead)) == []
+
+
 def test_what_an_engine_was_started_to_follow_is_no_stranger() -> None:
     stage = Stage().settled()
     phantom = replace(STRANGER, epoch=0)

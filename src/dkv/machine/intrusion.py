@@ -41,9 +41,22 @@ def unknown_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[
     return [node for node in owners if node.node_id not in inputs.table(database).known] if owners else []
 
 
+def outranking_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
+    """Engines of archives that do not lead, and that this engine takes for leaders in an epoch above their group's leader's.
+
+    A packet in their name said so. Where no epoch is higher (2^64 - 1) the next leader's is not either, and Valkey 9.1.2 ignores
+    what they say from then on ("stale message"): that they follow, so it ignores their requests to fail over, too.
+    """
+    led_in = inputs.table(database).led_in
+    leaders = (node for node in engine.cluster.nodes if node.role == "leader" and node.node_id != engine.node_id)
+    return [node for node in leaders if node.epoch > led_in.get(node.node_id, node.epoch)]
+
+
 def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
-    """Every engine forgets unknown nodes, whatever it does otherwise: an engine that knows them gossips about them."""
-    for node in unknown_nodes(inputs, database, engine):
+    """Every engine forgets unknown nodes, whatever it does otherwise: an engine that knows them gossips about them. It forgets
+    nodes in whose name somebody spoke, too, and meets them anew.
+    """
+    for node in (*unknown_nodes(inputs, database, engine), *outranking_nodes(inputs, database, engine)):
         if node.node_id != engine.follows:
             yield Forget(f"expel {engine.start_id} {node.node_id}", engine.start_id, node.node_id)
 

@@ -12,6 +12,7 @@ from dkv.domain.constants import SERVER_TTL
 from dkv.domain.facts import ServerJoined
 from dkv.domain.levels import LEVEL
 from dkv.domain.model import SERVERS_AT, Archive, Group, ProcessState, State
+from dkv.domain.phases import Open
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.domain.table import keys_of
 from dkv.engine.contract import Announced, EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey, TeSeen
@@ -150,10 +151,13 @@ class ConditionHistory:
 
 @dataclass(frozen=True)
 class NodeTable:
-    """The nodes of a database as the domain has them: all their ids, and those that answer, archives' first."""
+    """The nodes of a database as the domain has them: all their ids, and those that answer, archives' first. `led_in`: the
+    epoch of the serving leader, for each archive's node that follows it.
+    """
 
     known: frozenset[str]
     answering: tuple[PeerNode, ...]
+    led_in: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,13 @@ def table_of(state: State, database: str) -> NodeTable:
     running_archives = {process.archive_id for process in running}
     addresses = {(state.servers[p.server_id].host, endpoint.client_port) for p in running for endpoint in p.endpoints}
     durable = [peer(state, archive) for archive in archives if archive.archive_id in running_archives]
-    return NodeTable(known, (*durable, *(te for te in tes if (te.address, te.client_port) in addresses)))
+    led = {group.name: group for group in state.groups_of(database) if isinstance(group.phase, Open) and group.phase.serving}
+    led_in = {
+        node_id(state.uid, archive.archive_id): led[archive.group].epoch
+        for archive in archives
+        if archive.group in led and led[archive.group].leader != archive.archive_id
+    }
+    return NodeTable(known, (*durable, *(te for te in tes if (te.address, te.client_port) in addresses)), led_in)
 
 
 def peer(state: State, archive: Archive) -> PeerNode:
