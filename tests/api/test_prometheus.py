@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from dkv.api.context import EngineLook, EngineStatistics
+from dkv.api.engine_metrics import write_engine
 from dkv.api.exposition import Metric, Page, labels
 from dkv.domain.facts import ProcessExited, ProcessStarted, ServerLost
 from tests.api.test_looking import two_started
@@ -146,6 +148,39 @@ async def test_an_engine_is_scraped_by_the_address_that_clients_use(world: World
     assert read[f'redis_latency_percentiles_usec{{{command},quantile="99.9"}}'] == "9.023"
     assert read['redis_errors_total{err="NOPERM"}'] == "5"
     assert (read['redis_db_keys{db="db0"}'], read['redis_db_avg_ttl_seconds{db="db0"}']) == ("7", "1.5")
+
+
+def engines_page(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+    page = Page()
+    write_engine(page, first, 'pod="orders-1"', 1_767_225_600)
+    write_engine(page, second, 'pod="orders-2"', 1_767_225_600)
+    return page.text()
+
+
+def test_a_page_of_engines_is_as_it_always_was_whatever_was_written_before() -> None:
+    always = (Path(__file__).parent / "engines_page.txt").read_text(encoding="utf-8")
+    changed = {
+        **{name: text for name, text in INFO.items() if name != "slave0"},
+        "used_memory": "7",
+        "maxmemory": "no number",
+        "cmdstat_config|get": "calls=5,usec=3000000,usec_per_call=1.00,rejected_calls=0,failed_calls=0",
+        "latency_percentiles_usec_config|get": "p50=2.003",
+        "cmdstat_get": "calls=1,usec=1,usec_per_call=1.00,rejected_calls=0,failed_calls=0",
+        "redis_version": "7.2.5",
+    }
+    assert engines_page(INFO, FOLLOWER) == always
+    other = engines_page(changed, FOLLOWER).splitlines()
+    assert 'redis_memory_used_bytes{pod="orders-1"} 7' in other and 'redis_commands_total{pod="orders-1",cmd="get"} 1' in other
+    assert not [
+        line
+        for line in other
+        if line.startswith(("redis_memory_max_bytes{", "redis_connected_slave", "redis_commands_failed_calls_total{"))
+    ]
+    assert [line for line in other if "quantile" in line] == [
+        'redis_latency_percentiles_usec{pod="orders-1",cmd="config|get",quantile="50"} 2.003'
+    ]
+    assert any('redis_version="7.2.5"' in line for line in other)
+    assert engines_page(INFO, FOLLOWER) == always
 
 
 @scenario

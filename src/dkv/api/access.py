@@ -368,7 +368,7 @@ class Uncontrolled:
 _OPEN_TO_ALL = (WARNING_HEADER.encode(), OPEN_TO_ALL.encode())
 
 
-def refuse_unjudged(request: Request) -> None:
+async def refuse_unjudged(request: Request) -> None:
     """Refuse a route that access control did not judge: the template that was judged, filled with what the router found in the
     address, has to be the address.
     """

@@ -65,7 +65,7 @@ class RotationBody(Body):
     hold: bool = False
 
 
-def signing_of(manager: Manager) -> Signing:
+async def signing_of(manager: Manager) -> Signing:
     """What this manager signs with. Raises Refusal without access control."""
     if manager.signing is None:
         raise Refusal(no_authority())

@@ -177,7 +177,7 @@ BOUND = "dkv.bound"
 """Where the scope of a request that changes something carries the revision to which its sender bound it (plan.py)."""
 
 
-def manager_of(request: Request) -> ManagerContext:
+async def manager_of(request: Request) -> ManagerContext:
     """The manager of the application that serves this request, or that of a dry run; what it submits is this request's."""
     manager = request.scope.get(DRY_RUN) or request.app.state.api.manager
     assert isinstance(manager, ManagerContext)

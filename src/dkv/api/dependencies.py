@@ -37,12 +37,12 @@ async def idempotency_key(
     return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
 
 
-def actor_of(request: Request) -> str:
+async def actor_of(request: Request) -> str:
     """Who asked, for the log of a manager and for one that an order is passed on to. Commands get theirs in origin.py."""
     return origin_of(request.scope, "").actor
 
 
-def is_judged(request: Request) -> bool:
+async def is_judged(request: Request) -> bool:
     """Whether the manager has access control."""
     return request.scope.get(CALLER) is not None
 

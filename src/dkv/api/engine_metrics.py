@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from dkv.api.exposition import Metric, Page, joined, labels
 
@@ -24,6 +27,7 @@ COMMANDS_REJECTED = Metric(
     "redis_commands_rejected_calls_total", "counter", "Calls of a command that were refused before it ran."
 )
 COMMANDS_FAILED = Metric("redis_commands_failed_calls_total", "counter", "Calls of a command that ended with an error.")
+COUNTERS = (COMMANDS, COMMAND_SECONDS, COMMANDS_REJECTED, COMMANDS_FAILED)
 LATENCY = Metric(
     "redis_latency_percentiles_usec", "summary", "Percentiles of a command's time since the engine started, in microseconds."
 )
@@ -151,22 +155,26 @@ INFO_LABELS = (
 
 def write_engine(page: Page, fields: Mapping[str, str], common: str, now: float) -> None:
     """One engine's samples. `common` are the labels that each of them has, `now` is in seconds since 1970."""
+    written = _written(common)
     page.add(UP, 1, common)
-    page.add(INSTANCE, 1, joined(common, labels({name: _of_info(fields, name) for name in INFO_LABELS})))
+    page.add(INSTANCE, 1, written.labels_of_info(fields))
     if "uptime_in_seconds" in fields:
         page.add(SINCE, f"{now - int(fields['uptime_in_seconds']):.0f}", common)
     if "latest_fork_usec" in fields:
         page.add(FORK, int(fields["latest_fork_usec"]) / 1e6, common)
-    for field, metrics in NUMBERS.items():
-        if _is_number(text := fields.get(field, "")):
-            for metric in metrics:
-                page.add(metric, text, common)
+    layout = written.layout(fields)
+    for field, memo in layout.numbers:
+        text = fields[field]
+        if memo.text != text:
+            memo.text, memo.lines = text, written.number(field, text)
+        for metric, line in memo.lines:
+            page.lines(metric).append(line)
     for field, state in STATES.items():
         if field in fields:
             page.add(state, int(fields[field] == "ok"), common)
     _write_link(page, fields, common)
-    _write_commands(page, fields, f"{common}," if common else "")
-    for field in [name for name in fields if name[0] in "des" and _NUMBERED.match(name)]:
+    _write_commands(page, fields, written, layout)
+    for field in layout.numbered:
         _write_numbered(page, field, _pairs(fields[field]), common)
 
 
@@ -192,6 +200,87 @@ def _is_number(text: str) -> bool:
 _NUMBERED = re.compile(r"slave[0-9]|db[0-9]|errorstat_")
 _CALLS = re.compile(r"calls=(\d+),usec=(\d+),[^,]*,rejected_calls=(\d+),failed_calls=(\d+)")
 _QUANTILES = re.compile(r"p([0-9.]+)=([0-9.]+)")
+_ENGINES = 64  # whose lines are kept
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What a field said last, and the lines that came of it: most of what an engine says is the same at the next scrape, and most
+    of a line is labels.
+    """
+
+    text: str = ""
+    lines: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The fields of one engine by what is written of them, in the order of the page."""
+
+    numbers: tuple[tuple[str, _Memo], ...]
+    commands: tuple[tuple[str, _Memo], ...]
+    percentiles: tuple[tuple[str, _Memo], ...]
+    numbered: tuple[str, ...]
+
+
+class _Written:
+    """What was written of one engine last, by the labels that all its samples have."""
+
+    def __init__(self, common: str) -> None:
+        self._common = common
+        self._before = f"{common}," if common else ""
+        self._braces = f"{{{common}}}" if common else ""
+        self._info: tuple[list[str], str] = ([], "")
+        self._names: list[str] = []
+        self._layout = _Layout((), (), (), ())
+
+    def layout(self, fields: Mapping[str, str]) -> _Layout:
+        """That of an engine that says these fields: the same as last time, until it says one more."""
+        names = list(fields)
+        if names != self._names:
+            self._names, self._layout = (
+                names,
+                _Layout(
+                    tuple((name, _Memo()) for name in NUMBERS if name in fields),
+                    tuple((name, _Memo()) for name in names if name.startswith("cmdstat_")),
+                    tuple((name, _Memo()) for name in names if name.startswith("latency_")),
+                    tuple(name for name in names if _NUMBERED.match(name)),
+                ),
+            )
+        return self._layout
+
+    def labels_of_info(self, fields: Mapping[str, str]) -> str:
+        """The labels of the sample that says what the engine is."""
+        texts = [_of_info(fields, name) for name in INFO_LABELS]
+        if texts != self._info[0]:
+            self._info = texts, joined(self._common, labels(dict(zip(INFO_LABELS, texts, strict=True))))
+        return self._info[1]
+
+    def number(self, field: str, text: str) -> tuple[tuple[Metric, str], ...]:
+        """The samples of a field of NUMBERS; none if it is no number."""
+        if not _is_number(text):
+            return ()
+        return tuple((metric, f"{metric.name}{self._braces} {text}") for metric in NUMBERS[field])
+
+    def command(self, field: str, text: str) -> tuple[tuple[int, str], ...]:
+        """What was counted of a command, each with its place in COUNTERS; nothing of what never happened."""
+        match = _CALLS.match(text)
+        if match is None:
+            return ()
+        calls, usec, rejected, failed = match.groups()
+        values = (calls, str(int(usec) / 1e6), rejected if rejected != "0" else "", failed if failed != "0" else "")
+        named = f'{{{self._before}cmd="{field[8:]}"}}'
+        return tuple((place, f"{COUNTERS[place].name}{named} {value}") for place, value in enumerate(values) if value)
+
+    def percentiles(self, field: str, text: str) -> tuple[str, ...]:
+        """The percentiles of a command's times."""
+        head = f'{LATENCY.name}{{{self._before}cmd="{field[25:]}",quantile="'
+        return tuple(f'{head}{quantile}"}} {value}' for quantile, value in _QUANTILES.findall(text))
+
+
+@lru_cache(maxsize=_ENGINES)
+def _written(common: str) -> _Written:
+    return _Written(common)
 
 
 def _write_link(page: Page, fields: Mapping[str, str], common: str) -> None:
@@ -204,27 +293,23 @@ def _write_link(page: Page, fields: Mapping[str, str], common: str) -> None:
             page.add(metric, fields[field], leader)
 
 
-def _write_commands(page: Page, fields: Mapping[str, str], common: str) -> None:
+def _write_commands(page: Page, fields: Mapping[str, str], written: _Written, layout: _Layout) -> None:
     """All that was counted of commands: half of the page. So what never happened has no line, and the summary no sum and count,
     which are the first two families.
     """
-    counted = [
-        (f'{{{common}cmd="{field[8:]}"}}', *match.groups())
-        for field, text in fields.items()
-        if field[:8] == "cmdstat_" and (match := _CALLS.match(text))
-    ]
-    page.lines(COMMANDS).extend([f"{COMMANDS.name}{named} {calls}" for named, calls, _, _, _ in counted])
-    page.lines(COMMAND_SECONDS).extend([f"{COMMAND_SECONDS.name}{named} {int(usec) / 1e6}" for named, _, usec, _, _ in counted])
-    page.lines(COMMANDS_REJECTED).extend([f"{COMMANDS_REJECTED.name}{named} {n}" for named, _, _, n, _ in counted if n != "0"])
-    page.lines(COMMANDS_FAILED).extend([f"{COMMANDS_FAILED.name}{named} {n}" for named, _, _, _, n in counted if n != "0"])
-    page.lines(LATENCY).extend(
-        [
-            f'{LATENCY.name}{{{common}cmd="{field[25:]}",quantile="{quantile}"}} {value}'
-            for field, text in fields.items()
-            if field[:8] == "latency_"
-            for quantile, value in _QUANTILES.findall(text)
-        ]
-    )
+    families = [page.lines(metric) for metric in COUNTERS]
+    for field, memo in layout.commands:
+        text = fields[field]
+        if memo.text != text:
+            memo.text, memo.lines = text, written.command(field, text)
+        for place, line in memo.lines:
+            families[place].append(line)
+    latency = page.lines(LATENCY)
+    for field, memo in layout.percentiles:
+        text = fields[field]
+        if memo.text != text:
+            memo.text, memo.lines = text, written.percentiles(field, text)
+        latency.extend(memo.lines)
 
 
 def _write_numbered(page: Page, field: str, values: Mapping[str, str], common: str) -> None:

@@ -45,7 +45,7 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 REVISION = re.compile('"([0-9]{1,18})"')
 
 
-def bind(request: Request) -> None:
+async def bind(request: Request) -> None:
     """Bind a request that changes something to the revision in its If-Match, which a plan has. Raises Refusal where that says
     something else, or where the change is no command: it would be made whatever the revision is.
     """

@@ -183,7 +183,7 @@ def _shown(path: Sequence[int | str], value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def known_parameters(request: Request) -> None:
+async def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
     refuse_unknown(request, [parameter.alias for parameter in request.scope["route"].dependant.query_params])
 

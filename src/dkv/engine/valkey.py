@@ -47,11 +47,15 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "memory", "errorstats", "tls"),
 )
 _LOOK_AGAIN = _LOOK[:1]
-_STATISTICS: Command = (
-    "INFO",
-    *("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "cluster_info", "keyspace"),
-    *("commandstats", "errorstats", "latencystats"),
+_STATISTICS: tuple[Command, ...] = (
+    (
+        "INFO",
+        *("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "cluster_info", "keyspace"),
+        *("commandstats", "errorstats", "latencystats"),
+    ),
 )
+_OFTEN = (_LOOK, _LOOK_AGAIN, _STATISTICS)
+"""What is asked again and again, for ever: its bytes are made once."""
 _WHOLE_EVERY = 5.0  # seconds what only orders and gossip change may be old, where nothing goes on
 _USERS_EVERY = 3.0  # the same where not everybody is let in: a change of users by hand is undone within 5 s
 _MOVES_FOR = 2.0  # seconds after a node joined in which slots may move without a sign in INFO
@@ -260,9 +264,9 @@ class Valkey:
         """
         try:
             async with asyncio.timeout(_TIMEOUT):
-                (info,) = await self._exchange((_STATISTICS,))
+                (info,) = await self._exchange(_STATISTICS)
         except TimeoutError as error:
-            raise self._unreachable((_STATISTICS,), error) from error
+            raise self._unreachable(_STATISTICS, error) from error
         if isinstance(info, _NO):
             raise EngineRefused(f"engine {self.start_id} refused INFO: {info}")
         return replies.parse_statistics(info)
@@ -629,8 +633,8 @@ def _drops(packet: int) -> Command:
 
 
 def _packed(connection: Any, commands: Sequence[Command]) -> list[bytes]:
-    """The bytes to send. Those of a glance are made once: it is the only thing asked every second, for ever."""
-    if commands is not _LOOK and commands is not _LOOK_AGAIN:
+    """The bytes to send."""
+    if not any(commands is known for known in _OFTEN):
         return list(connection.pack_commands(commands))
     if commands not in _packed_looks:
         _packed_looks[commands] = [b"".join(connection.pack_commands(commands))]

@@ -50,7 +50,7 @@ def any_parameters(endpoint: Route) -> Route:
     return endpoint
 
 
-def known_parameters(request: Request) -> None:
+async def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know; those of a list are known, and so are its filters."""
     route = request.scope["route"]
     if getattr(route.endpoint, "any_parameters", False):
