@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -14,9 +16,11 @@ import pytest
 import valkey
 from valkey.crc import key_slot
 
+from dkv.access.certificates import Owner, Reachable, new_authority, new_leaf
 from dkv.engine.binary import find_binary
 from tests.contract.ports import free_port
 from tests.e2e.local_domain import DKV, LocalDomain, local_domain, wait_for
+from tests.tls_program import tls_program
 
 PASSWORD = "source secret"
 LIBRARY = "#!lua name=mine\nserver.register_function('f', function() return 7 end)"
@@ -24,28 +28,43 @@ KEYS = 3_000
 
 
 @contextlib.contextmanager
-def server(root: Path, *settings: str) -> Iterator[int]:
-    """A Valkey of somebody else."""
+def server(root: Path, *settings: str, authority: Path | None = None) -> Iterator[int]:
+    """A Valkey of somebody else; over TLS only, with a leaf of this authority, where there is one."""
     port = free_port()
     root.mkdir()
-    words = ["--port", str(port), "--dir", str(root), "--save", "", "--requirepass", PASSWORD, *settings]
-    process = subprocess.Popen([find_binary(), *words], stdout=subprocess.DEVNULL)
+    program = tls_program() if authority else find_binary()
+    listens = tls_settings(root, authority, port) if authority else ["--port", str(port)]
+    words = [*listens, "--dir", str(root), "--save", "", "--requirepass", PASSWORD, *settings]
+    process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
     try:
-        wait_for("the source answers", lambda: _answers(port))
+        wait_for("the source answers", lambda: _answers(port, authority))
         yield port
     finally:
         process.kill()
         process.wait()
 
 
-def _answers(port: int) -> bool:
-    with contextlib.suppress(valkey.exceptions.ConnectionError), at(port) as source:
+def tls_settings(root: Path, authority: Path, port: int) -> list[str]:
+    """The settings of a server that speaks TLS only; the file of its authority is made."""
+    now = int(time.time() * 1000)
+    pair = new_authority(Owner("somebody"), now)
+    leaf = new_leaf(pair, Owner("somebody"), Reachable("source", ("127.0.0.1",)), now)
+    for file, text in ((authority, pair.certificate), (root / "leaf", leaf.certificate), (root / "key", leaf.key)):
+        file.write_text(text)
+    names = {"tls-cert-file": root / "leaf", "tls-key-file": root / "key", "tls-ca-cert-file": authority}
+    files = [word for name, file in names.items() for word in (f"--{name}", str(file))]
+    return ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", *files]
+
+
+def _answers(port: int, authority: Path | None) -> bool:
+    with contextlib.suppress(valkey.exceptions.ConnectionError), at(port, authority=authority) as source:
         return bool(source.ping())
     return False
 
 
-def at(port: int, database: int = 0) -> valkey.Valkey:
-    return valkey.Valkey("127.0.0.1", port, database, PASSWORD, socket_timeout=10)
+def at(port: int, database: int = 0, authority: Path | None = None) -> valkey.Valkey:
+    encrypted = {"ssl": True, "ssl_ca_certs": str(authority)} if authority else {}
+    return valkey.Valkey("127.0.0.1", port, database, PASSWORD, socket_timeout=10, **encrypted)
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +209,53 @@ def test_a_cluster_is_moved_in(domain: LocalDomain, tmp_path: Path) -> None:
         assert ended.code == 0, ended
         with at(one) as first, at(two) as second:
             assert copy_of(domain, "Clustered") == everything(first) | everything(second)
+
+
+def test_a_server_over_tls_is_moved_in_by_its_authority_and_by_no_other(domain: LocalDomain, tmp_path: Path) -> None:
+    created(domain, "Encrypted", 1, 7831)
+    authority = tmp_path / "authority.pem"
+    with server(tmp_path / "source", authority=authority) as port, at(port, authority=authority) as source:
+        for number in range(300):
+            source.set(f"key:{number}", number)
+        line = ("import", "--db-name", "Encrypted", "--from", f"rediss://127.0.0.1:{port}", "--no-follow")
+        secret = {"DKV_SOURCE_PASSWORD": PASSWORD}
+        with domain.unchanged():
+            strange = domain.dkv(*line, env=secret)
+            plain = domain.dkv(*words("Encrypted", port), "--no-follow", env=secret)
+        for output in (strange, plain):
+            assert output.code != 0 and "does not answer" in output.err and "rediss://" in output.err, output
+        moved = domain.dkv(*line, "--from-ca", str(authority), env=secret)
+        assert moved.code == 0, moved
+        assert copy_of(domain, "Encrypted") == everything(source)
+
+
+def test_an_import_goes_on_when_leaders_of_the_store_change(domain: LocalDomain, tmp_path: Path) -> None:
+    domain.create("Failing", "-InstanceCount", "2", "-ReplicationFactor", "2", "-ClustronPort", "7841", "-ClientPort", "7891")
+    copies = [instance["instanceName"] for instance in domain.client.store("Failing")["instances"]]
+    domain.wait_in_sync("Failing", *copies)
+    with server(tmp_path / "source") as port, at(port) as source, at(port) as writing:
+        for number in range(300):
+            source.set(f"key:{number}", number)
+        writer = Writer(writing)
+        try:
+            with begun(domain, "Failing", port) as importing:
+                assert importing.stdout is not None
+                line = importing.stdout.readline()
+                assert "press Enter" in line, line
+                former = domain.group("Failing")["leader"]
+                domain.do("switchover", "database", "--db-name", "Failing")
+                wait_for("another copy leads", lambda: domain.group("Failing")["leader"] not in (former, None))
+                os.kill(domain.pid("Failing", domain.group("Failing")["leader"]), signal.SIGKILL)
+                reached = writer.count
+                wait_for("it was written to meanwhile", lambda: writer.count > reached + 100)
+                writer.stop()
+                rest, _ = importing.communicate("\n", timeout=90)
+        finally:
+            writer.stop()
+        assert importing.returncode == 0, rest
+        assert "of them were compared and are equal" in rest
+        assert copy_of(domain, "Failing") == everything(source)
+    domain.wait_in_sync("Failing", *copies)
 
 
 def test_what_cannot_be_imported_is_refused_in_a_sentence_and_changes_nothing(domain: LocalDomain, tmp_path: Path) -> None:

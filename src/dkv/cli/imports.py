@@ -18,7 +18,7 @@ from dkv.client.manager import quoted
 from dkv.constants import NUMBERED_DATABASES
 
 if TYPE_CHECKING:
-    from dkv.importing.connection import Place
+    from dkv.importing.connection import ServerAddress
     from dkv.importing.run import Import, Progress
     from dkv.importing.source import Node
     from dkv.importing.target import Leaders, Target
@@ -45,12 +45,12 @@ def _run(session: Session, bound: Bound) -> int:
     from dkv.importing.source import nodes_of
     from dkv.importing.target import Target
 
-    place = source_of(bound["--from"], _password(bound), bound["--from-ca"] or "")
-    nodes = nodes_of(place)
+    address = source_of(bound["--from"], _password(bound), bound["--from-ca"] or "")
+    nodes = nodes_of(address)
     client = native(session, bound)
     store = _serving(client.store(bound["--db-name"]))
     _refuse_databases(nodes)
-    user = f"{PREFIX}{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
+    user = f"{PREFIX}{hashlib.sha256(str(address).encode()).hexdigest()[:8]}"
     path, password = f"/stores/{quoted(store['name'])}/users", os.urandom(24).hex()
     unfinished = any(present["name"] == user for present in client.read(path)["users"])
     if unfinished:
@@ -58,12 +58,16 @@ def _run(session: Session, bound: Bound) -> int:
         session.screen.note("An import from this source did not end: it is begun again, and goes over what is there.")
     client.change("POST", path, {"name": user, "password": password, "importing": True})
     try:
-        _let_in(session, client, store["name"])
+        _wait_for_user(session, client, store["name"])
         target = Target(lambda: leaders_of(client, store["name"], user, password))
         if not unfinished:
             _refuse_keys(target, store["name"])
             unfinished = True
-        _copy(session, bound, Import(nodes, target, lambda progress: _tell(session, progress), follow=not bound["--no-follow"]))
+        _copy(
+            session,
+            bound,
+            Import(nodes, target, lambda progress: _show_progress(session, progress), follow=not bound["--no-follow"]),
+        )
         unfinished = False
     finally:
         for node in nodes:
@@ -90,34 +94,34 @@ def _refuse_keys(target: Target, name: str) -> None:
             )
 
 
-def _copy(session: Session, bound: Bound, moving: Import) -> None:
-    _follow(session, bound, moving)
-    compared = moving.finish(bound["--sample"])
-    moving.target.close()
+def _copy(session: Session, bound: Bound, job: Import) -> None:
+    _follow(session, bound, job)
+    compared = job.finish(bound["--sample"])
+    job.target.close()
     session.screen.note(
         f"{compared.keys} keys are in {bound['--db-name']}, as many as at the source; {compared.sampled} of them were compared "
         "and are equal. Clients may write here now."
     )
 
 
-def _follow(session: Session, bound: Bound, moving: Import) -> None:
+def _follow(session: Session, bound: Bound, job: Import) -> None:
     """Copy all, then what changes, until the writers have stopped."""
-    moving.copy_all()
+    job.copy_all()
     if bound["--no-follow"]:
         return
-    moving.catch_up()
+    job.catch_up()
     session.screen.clear_progress()
     session.screen.note(
-        f"{moving.progress.copied} keys are copied, and what changes is copied too. "
+        f"{job.progress.copied} keys are copied, and what changes is copied too. "
         "Stop all writers of the source, then press Enter."
     )
-    stopped = _line_of_input()
+    stopped = _input_line()
     while not stopped():
-        moving.catch_up()
+        job.catch_up()
         session.sleep(0.1)
 
 
-def _line_of_input() -> Callable[[], bool]:
+def _input_line() -> Callable[[], bool]:
     """Whether a line, or the end, of standard input has come."""
     import threading
 
@@ -132,14 +136,14 @@ def _line_of_input() -> Callable[[], bool]:
     return came.is_set
 
 
-def _tell(session: Session, progress: Progress) -> None:
+def _show_progress(session: Session, progress: Progress) -> None:
     waiting = f", {progress.waiting} changed since" if progress.waiting else ""
     session.screen.progress(f"{progress.copied} of some {progress.total} keys, {progress.changed} copied again{waiting}")
 
 
-def source_of(url: str, password: str, ca_file: str) -> Place:
+def source_of(url: str, password: str, ca_file: str) -> ServerAddress:
     """The source that a URL names. A password in it is refused, and shown nowhere. Raises Usage."""
-    from dkv.importing.connection import Place
+    from dkv.importing.connection import ServerAddress
 
     try:
         parts = urlsplit(url)
@@ -151,7 +155,7 @@ def source_of(url: str, password: str, ca_file: str) -> Place:
         raise Usage("A password in the address of the source can be read by other users of this machine.", hint)
     if parts.scheme not in SCHEMES or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise Usage("The address of the source is not valid.", FORM)
-    return Place(parts.hostname, port, unquote(parts.username or ""), password, SCHEMES[parts.scheme], ca_file)
+    return ServerAddress(parts.hostname, port, unquote(parts.username or ""), password, SCHEMES[parts.scheme], ca_file)
 
 
 def _password(bound: Bound) -> str:
@@ -171,7 +175,7 @@ def _serving(store: schemas.Store) -> schemas.Store:
     return store
 
 
-def _let_in(session: Session, client: ManagerClient, name: str) -> None:
+def _wait_for_user(session: Session, client: ManagerClient, name: str) -> None:
     """Wait until every engine takes the new user. Raises CliError."""
 
     def lacking() -> list[str]:
@@ -184,7 +188,7 @@ def _let_in(session: Session, client: ManagerClient, name: str) -> None:
 
 def leaders_of(client: ManagerClient, name: str, user: str, password: str) -> Leaders:
     """The leaders of a store's groups with their slots; none while no manager answers."""
-    from dkv.importing.connection import Place
+    from dkv.importing.connection import ServerAddress
 
     try:
         store = client.store(name)
@@ -192,11 +196,11 @@ def leaders_of(client: ManagerClient, name: str, user: str, password: str) -> Le
         return {}
     instances = {instance["instanceName"]: instance for instance in store["instances"]}
     transport = store["transport"]
-    leaders: dict[Place, list[tuple[int, int]]] = {}
+    leaders: dict[ServerAddress, list[tuple[int, int]]] = {}
     for group in store["groups"]:
         if group["leader"] and group["serving"]:
             leader = instances[group["leader"]]
-            place = Place(
+            address = ServerAddress(
                 str(leader["host"]),
                 leader["clientPort"],
                 user,
@@ -204,5 +208,5 @@ def leaders_of(client: ManagerClient, name: str, user: str, password: str) -> Le
                 transport["tls"],
                 ca_data=transport["authorities"] or "",
             )
-            leaders[place] = [(low, high) for low, high in group["slots"]]
+            leaders[address] = [(low, high) for low, high in group["slots"]]
     return leaders

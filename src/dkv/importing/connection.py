@@ -34,16 +34,16 @@ class ImportFailed(HintedError):
     """The import cannot go on; what was copied stays until it is begun again."""
 
 
-class Broken(Exception):
+class ConnectionLost(Exception):
     """A connection ended, or was not made."""
 
 
-class Denied(Exception):
-    """An error answer where a value was needed."""
+class ErrorReply(Exception):
+    """The server answered with an error."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerAddress:
     """A server and how it is reached. `password` is shown nowhere."""
 
     host: str
@@ -59,64 +59,64 @@ class Place:
 
     __str__ = __repr__
 
-    def at(self, host: str, port: int) -> Place:
+    def at(self, host: str, port: int) -> ServerAddress:
         """Another server of the same cluster."""
         return replace(self, host=host or self.host, port=port)
 
 
 class Connection:
-    """One connection; error answers are values. Raises Broken."""
+    """One connection. Raises ConnectionLost, and ErrorReply where it cannot log in."""
 
-    def __init__(self, place: Place, database: int = 0) -> None:
-        self.place = place
+    def __init__(self, address: ServerAddress, database: int = 0) -> None:
+        self.address = address
         options: dict[str, Any] = {
-            "host": place.host,
-            "port": place.port,
+            "host": address.host,
+            "port": address.port,
             "socket_timeout": ANSWERS_WITHIN,
             "socket_connect_timeout": CONNECTS_WITHIN,
             "lib_name": None,
             "lib_version": None,
         }
-        if place.tls:
-            trust = {"ssl_ca_data": place.ca_data} if place.ca_data else {"ssl_ca_certs": place.ca_file or None}
+        if address.tls:
+            trust = {"ssl_ca_data": address.ca_data} if address.ca_data else {"ssl_ca_certs": address.ca_file or None}
             self._link = _encrypted(**options, **trust)
         else:
             self._link = _plain(**options)
         try:
             self._link.connect()
         except (OSError, exceptions.ValkeyError) as error:
-            raise Broken(str(error)) from error
+            raise ConnectionLost(str(error)) from error
         self._log_in(database)
 
     def _log_in(self, database: int) -> None:
-        place = self.place
-        if place.password:
-            self.must("AUTH", *((place.user,) if place.user else ()), place.password)
+        address = self.address
+        if address.password:
+            self.execute("AUTH", *((address.user,) if address.user else ()), address.password)
         if database:
-            self.must("SELECT", database)
+            self.execute("SELECT", database)
 
-    def ask(self, *commands: Command) -> list[Any]:
-        """Send all at once and read all answers; an error is a Denied in the list."""
+    def pipeline(self, *commands: Command) -> list[Any]:
+        """Send all at once and read all answers; an error is an ErrorReply in the list."""
         try:
             self._link.send_packed_command(self._link.pack_commands(commands), check_health=False)
             return [self._answer() for _ in commands]
         except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self.close()
-            raise Broken(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
-    def must(self, *command: bytes | str | int) -> Any:
-        """The answer of one command. Raises Denied, Broken."""
-        (answer,) = self.ask(command)
-        if isinstance(answer, Denied):
+    def execute(self, *command: bytes | str | int) -> Any:
+        """The answer of one command. Raises ErrorReply, ConnectionLost."""
+        (answer,) = self.pipeline(command)
+        if isinstance(answer, ErrorReply):
             raise answer
         return answer
 
-    def say(self, *command: bytes | str | int) -> None:
+    def send(self, *command: bytes | str | int) -> None:
         """Send without reading: the answers of a subscription come one after the other."""
         try:
             self._link.send_packed_command(self._link.pack_commands([command]), check_health=False)
         except (OSError, exceptions.ValkeyError) as error:
-            raise Broken(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     def next_message(self) -> Any:
         """What comes next on a subscription, None if nothing came for a minute."""
@@ -125,7 +125,7 @@ class Connection:
         except exceptions.TimeoutError:
             return None
         except (OSError, exceptions.ValkeyError, ValueError, AttributeError) as error:  # it was closed meanwhile
-            raise Broken(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     def close(self) -> None:
         """Whatever the other side does."""
@@ -137,10 +137,10 @@ class Connection:
             return self._link.read_response(disable_decoding=True)
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             if isinstance(error, (exceptions.BusyLoadingError, exceptions.AuthenticationError)):
-                return Denied(_with_code(error))
+                return ErrorReply(_with_code(error))
             raise
         except exceptions.ValkeyError as error:
-            return Denied(_with_code(error))
+            return ErrorReply(_with_code(error))
 
 
 def _with_code(error: exceptions.ValkeyError) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dkv.constants import MARKER_LIBRARY, NUMBERED_DATABASES
-from dkv.importing.compare import Compared, compare
-from dkv.importing.connection import Broken, Denied, ImportFailed
+from dkv.importing.compare import Comparison, compare
+from dkv.importing.connection import ConnectionLost, ErrorReply, ImportFailed
 from dkv.importing.source import AT_ONCE, Node, Value, libraries
 from dkv.importing.target import Target
 
@@ -40,40 +40,40 @@ class Import:
         self._tokens = itertools.count(1)
 
     def copy_all(self) -> None:
-        """Functions and every key; from here on each change is heard of."""
+        """Functions and every key; from here on the nodes collect the keys that change."""
         try:
             if self._follow:
                 for node in self.nodes:
-                    node.hear()
+                    node.subscribe()
             self._functions()
             self.progress.total = sum(sum(node.sizes().values()) for node in self.nodes)
             self._all_keys()
-        except (Broken, Denied) as error:
-            raise lost(error) from error
+        except (ConnectionLost, ErrorReply) as error:
+            raise source_failure(error) from error
 
     def catch_up(self) -> None:
         """Copy what has changed until now."""
         try:
             for node in self.nodes:
-                node.heard_all(b"%d" % next(self._tokens))
+                node.drain_events(b"%d" % next(self._tokens))
                 while changed := node.changed.take(AT_ONCE):
                     for database in sorted({number for number, _ in changed}):
                         keys = [key for number, key in changed if number == database]
                         self.target.write(database, node.values(database, keys))
                     self.progress.changed += len(changed)
-                    self._told()
-        except (Broken, Denied) as error:
-            raise lost(error) from error
+                    self._report_progress()
+        except (ConnectionLost, ErrorReply) as error:
+            raise source_failure(error) from error
 
-    def finish(self, sample: int) -> Compared:
+    def finish(self, sample: int) -> Comparison:
         """Nothing is written at the source any more: copy the rest, remove what it does not have, and compare."""
         for _ in range(ROUNDS):
             self.catch_up()
             try:
                 self._remove_others()
                 compared = compare(self.nodes, self.target, sample)
-            except (Broken, Denied) as error:
-                raise lost(error) from error
+            except (ConnectionLost, ErrorReply) as error:
+                raise source_failure(error) from error
             if not compared.differs:
                 return compared
             time.sleep(SETTLES)
@@ -90,8 +90,8 @@ class Import:
                 raise ImportFailed(
                     f"The source has a function library {name}, a name that managers need.", "Rename it there first."
                 )
-            for (answer,) in self.target.each(("FUNCTION", "LOAD", "REPLACE", code)):
-                if isinstance(answer, Denied):
+            for (answer,) in self.target.on_every_leader(("FUNCTION", "LOAD", "REPLACE", code)):
+                if isinstance(answer, ErrorReply):
                     raise ImportFailed(
                         f"The store refuses the function library {name}: {answer}.", "Delete it at the source first."
                     )
@@ -102,25 +102,25 @@ class Import:
                 for keys in node.keys(database):
                     self.target.write(database, node.values(database, keys))
                     self.progress.copied += len(keys)
-                    self._told()
+                    self._report_progress()
 
     def _remove_others(self) -> None:
         """Keys that only the store has: they were deleted, or all were by FLUSHALL, which names none."""
         databases = {number for node in self.nodes for number in node.sizes()}
         for database in databases | {n for n in range(NUMBERED_DATABASES) if self.target.size(n)}:
             for keys in self.target.keys(database):
-                present = [node.on(database).ask(*(("EXISTS", key) for key in keys)) for node in self.nodes]
+                present = [node.connection(database).pipeline(*(("EXISTS", key) for key in keys)) for node in self.nodes]
                 gone = [key for key, *found in zip(keys, *present, strict=True) if 1 not in found]
                 self.target.write(database, [Value(key, None, 0) for key in gone])
 
-    def _told(self) -> None:
+    def _report_progress(self) -> None:
         self.progress.waiting = sum(len(node.changed.keys) for node in self.nodes)
         self._report(self.progress)
 
 
-def lost(error: Exception) -> ImportFailed:
+def source_failure(error: Exception) -> ImportFailed:
     """The source is away, or refuses."""
-    said = str(error)
-    if said.startswith(("MOVED", "ASK")):
+    text = str(error)
+    if text.startswith(("MOVED", "ASK")):
         return ImportFailed("Slots of the source moved meanwhile.", "Begin the import again when its cluster is at rest.")
-    return ImportFailed(f"The source does not answer: {said}.", "Begin the import again; it goes over what is there.")
+    return ImportFailed(f"The source does not answer: {text}.", "Begin the import again; it goes over what is there.")
