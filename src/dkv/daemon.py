@@ -73,11 +73,14 @@ from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.domain.state_members import MemberRules
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
+from dkv.engine.config import FENCE, FENCED
 from dkv.engine.contract import Announced, ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.engine.tls import speaks_tls
 from dkv.errors import HintedError
+from dkv.guarding import LOG as GUARD_LOG
+from dkv.guarding import GuardKeeper
 from dkv.joining import MOVING, Joining, Membership, join, membership_of
 from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import LOCAL, Secured, Server, limits
@@ -112,7 +115,8 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
             settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
             domain = membership.domain if membership else ""
-            return serve_domain(settings, data_dir, Doors(listening, local, service), domain)
+            guard = GuardKeeper(data_dir.path, ("CONFIG", "SET", FENCE, str(FENCED)))
+            return serve_domain(settings, data_dir, Doors(listening, local, service, guard), domain)
 
 
 def serve_domain(settings: Settings, data_dir: DataDir, doors: Doors, domain: str) -> int:
@@ -209,11 +213,12 @@ async def domain_at(settings: Settings) -> str:
 @dataclass(frozen=True)
 class Doors:
     """What stays while a manager serves, wherever its state is: the listening sockets of its ports, with access control its own
-    in the data directory, and the service manager that started it."""
+    in the data directory, the service manager that started it, and what keeps its guard."""
 
     ports: list[socket.socket]
     local: list[socket.socket]
     service: ServiceManager
+    guard: GuardKeeper
 
 
 def is_controlled(settings: Settings) -> bool:
@@ -542,7 +547,7 @@ def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]
     Only names that dkv gives: a directory that a person chose may hold others.
     """
     data_dir = settings.data_dir.absolute()
-    names = [FILE, *(f"{FILE}.{number}" for number in range(1, KEPT + 1))]
+    names = [FILE, *(f"{FILE}.{number}" for number in range(1, KEPT + 1)), GUARD_LOG]
     logs = [LogFile(name, data_dir / name) for name in names]
     runs = [name for name in files.names_in(data_dir / "run") if name.isdigit()]
     logs += [LogFile(f"engines/{run}/{LOG}", data_dir / "run" / run / LOG) for run in runs]
@@ -642,6 +647,7 @@ async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyn
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
         *members_kept(manager, settings, contexts),
+        asyncio.create_task(guard_kept(manager, doors.guard), name="guard"),
         *(asyncio.create_task(rest.serve(sockets=sockets), name="rest") for rest, sockets in servers),
         asyncio.create_task(ended.wait(), name="signal"),
     ]
@@ -697,6 +703,21 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
             yield from leaves(error)
         else:
             yield error
+
+
+async def guard_kept(manager: Manager, keeper: GuardKeeper) -> None:
+    """Keep what fences this machine's leaders when it is cut off and this manager is dead, until cancelled."""
+    engines = manager.engines
+    assert isinstance(engines, ValkeyEngines)
+
+    def newest() -> State | None:
+        view = manager.newest() if manager.observed() else None
+        return view.state if view else None
+
+    def failed(why: str) -> None:
+        log.warning("the guard of this manager could not be kept", error=why)
+
+    await keeper.run(manager.server.server_id, newest, engines.guarded, failed)
 
 
 def members_kept(manager: Manager, settings: Settings, contexts: Contexts | None) -> list[asyncio.Task[None]]:

@@ -208,15 +208,17 @@ def out_of_order(probes: Iterable[Operation], leaders: Sequence[str]) -> Operati
     return None
 
 
+PARTLY = ("cut one way", "cut both ways")  # cut off from some machines, not all
 NO_MANAGER = ("kill manager", "kill engine and manager", "freeze manager")
 
 
 def _unfenced(write: Operation, blows: Sequence[Blow], place: Place) -> bool:
-    return _struck(CUTS)(write, blows, place) and _struck(NO_MANAGER)(write, blows, place)
+    asleep = _struck(CUTS)(write, blows, place) and _struck(("freeze manager",))(write, blows, place)
+    return asleep or (_struck(PARTLY)(write, blows, place) and _struck(NO_MANAGER)(write, blows, place))
 
 
 TWO_LEADERS = (
-    Excuse("A manager is dead **and** its leader's machine is cut off: its engine is not fenced", _unfenced),
+    Excuse("A manager is dead, or stands still, **and** its leader is cut off in a way that no guard sees", _unfenced),
     Excuse("A leader's machine stands still for more than 3 s and goes on", _struck(("freeze host", "freeze engine"), least=3.0)),
 )
 

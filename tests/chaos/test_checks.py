@@ -130,8 +130,10 @@ def test_answers_that_overlap_show_no_order() -> None:
 
 def test_two_leaders_are_explained_only_by_what_struck_the_older_one() -> None:
     (late,) = accepted(("a", 10))
-    cut, dead = blow("isolate host", 5, 12), blow("kill manager", 4, 12)
-    assert "is not fenced" in checks.leader_excuse(late, [cut, dead], HERE)
+    cut, dead = blow("cut both ways", 5, 12), blow("kill manager", 4, 12)
+    assert "no guard sees" in checks.leader_excuse(late, [cut, dead], HERE)
+    assert "no guard sees" in checks.leader_excuse(late, [blow("isolate host", 5, 12), blow("freeze manager", 4, 12)], HERE)
+    assert checks.leader_excuse(late, [blow("isolate host", 5, 12), dead], HERE) == "", "its guard fences it"
     assert checks.leader_excuse(late, [cut, dead], Place("One/g1", "s2")) == ""
     assert checks.leader_excuse(late, [cut], HERE) == "" == checks.leader_excuse(late, [dead], HERE)
     assert "more than 3 s" in checks.leader_excuse(late, [blow("freeze host", 6, 9.5)], HERE)

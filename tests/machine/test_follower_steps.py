@@ -118,10 +118,10 @@ def test_a_former_leader_found_following_is_no_suspect_any_more() -> None:
 
 
 def probed(
-    stage: Stage, server: str, engine: EngineSeen, *, answers: bool = False, accepts: bool = False, age: float = 0
+    stage: Stage, server: str, engine: EngineSeen, *, answers: bool = False, accepts: bool = False, age: float = 0, **more: Any
 ) -> list[Step]:
     """What follows once a probe of the leader's has given this, so many ms ago."""
-    seen = stage.see(server, engine)
+    seen = stage.see(server, engine, **more)
     steps = steps_of(stage.state, me(server), seen)
     probes = {
         (k.host, k.port, k.engine_port): ProbeResult(seen.conditions.now - age, answers, accepts)
@@ -150,6 +150,16 @@ def test_silence_is_reported_only_when_the_leaders_server_lost_its_lease_and_aft
     assert silence(probed(stage, "s2", deaf, answers=False)) == [(True, False)]
     assert silence(probed(stage, "s2", deaf, answers=True)) == [(True, True)]
     assert probed(stage, "s2", deaf, age=PROBE_LASTS + 1) == [], "what was found long ago may have changed"
+
+
+def test_a_leader_whose_manager_ended_first_is_given_a_second_more_because_engines_count_whole_seconds() -> None:
+    stage = Stage(3).settled().server_is_lost("s1")
+    deaf, deafer = stage.engine(1, link_silent_ms=3_000), stage.engine(1, link_silent_ms=4_000)
+    assert silence(probed(stage, "s2", deaf, lasting=1_500)) == [(True, False)]
+    assert silence(probed(stage, "s2", deaf, lasting=1_501)) == []
+    assert silence(probed(stage, "s2", deafer, lasting=1_501)) == [(True, False)]
+    stage.submit(LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    assert silence(probed(stage, "s2", deaf, lasting=1_501)) == [], "what was reported is not taken back"
 
 
 def test_a_machine_is_probed_early_only_while_its_link_has_just_become_silent() -> None:

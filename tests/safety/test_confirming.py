@@ -101,6 +101,7 @@ def test_v02_counting_its_word_would_confirm_and_lose_the_write(monkeypatch: pyt
 async def a_client_brings_the_new_view_to_the_old_leader(domain: SafetyDomain) -> WriteOutcome:
     line = await domain.connect()
     domain.world.kill_manager(A)
+    domain.world.kill_guard(A)
     domain.cut(A, B)
     await domain.until(lambda: domain.leader == B and domain.group.in_sync == (1,))
     view = await domain.look()

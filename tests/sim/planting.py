@@ -26,9 +26,10 @@ from dkv.domain.positions import PositionReport
 from dkv.domain.rules import groups, leadership, process_lifecycle
 from dkv.engine import aof, archive, config, local
 from dkv.engine.contract import Position
+from dkv.guard import judge
 from dkv.machine import conditions, follower_steps, handover, leader_steps, next_look, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
-from dkv.sim import clients
+from dkv.sim import clients, world
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.replication import Replication
 from tests.sim.planting_field import FIELD
@@ -411,6 +412,24 @@ def a_phantom_that_attaches_by_itself() -> None:
 def grow_as_soon_as_a_joiner_is_required() -> None:
     """Clients that hold an older view do not wait for the joiner yet."""
     conditions.REQUIRED_BEFORE_GROWING = next_look.REQUIRED_BEFORE_GROWING = 0
+
+
+@mutant
+def guard_nothing() -> None:
+    """A guard that never takes its machine for cut off."""
+    judge.is_cut_off = lambda *_: False
+
+
+@mutant
+def take_a_refusal_for_silence() -> None:
+    """A guard that fences when all managers are dead on machines that answer."""
+    judge.is_answer = lambda error: error == 0
+
+
+@mutant
+def relieve_a_guard_by_whoever_starts() -> None:
+    """A guard that ends with the start of a manager which has read nothing yet."""
+    world._acts = lambda _: True
 
 
 for _plant in (*TAILS, *FIELD):

@@ -107,6 +107,10 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "empty what was cut off": (Seeds(1, 400),),
     "wait for every member": (Seeds(1, 400),),
     "commit on what another wrote": (Seeds(1, 400),),
+    # the guard (decision 0092)
+    "guard nothing": ("tests/safety/test_guarding.py::test_it_is_fenced_before_another_leads_however_long_the_manager_was_dead",),
+    "take a refusal for silence": ("tests/guard/test_judge.py",),
+    "relieve a guard by whoever starts": ("tests/safety/test_guarding.py::test_a_manager_that_cannot_act_yet_relieves_no_guard",),
     # a dead leader's tail (decision 0011)
     "open without comparing": (Seeds(1, 400),),
     "the old id": ("tests/domain/test_tail.py::test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history",),

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dkv import kernel
 from dkv.engine import archive, deletions, supervisor, te
 from dkv.engine.binary import find_binary
+from dkv.engine.config import MANAGER, SOCKET_NAME
 from dkv.engine.config_files import refuse_taken, taken, write_files
 from dkv.engine.contract import (
     ArchiveRefused,
@@ -47,6 +48,7 @@ from dkv.engine.positions import read_position
 from dkv.engine.salvage import copy_tail
 from dkv.engine.supervisor import Record, Run
 from dkv.engine.tail import TailSources
+from dkv.guard.duty import GuardedEngine
 
 _TAKE_OVER_WITHIN = 1.0  # seconds
 _BIRTH_WITHIN = 5.0
@@ -90,6 +92,16 @@ class ValkeyEngines(HotCopies, TailSources):
             engines=tuple(item for item in there if isinstance(item, EngineSeen)),
             exits=tuple(exit for exit in exits if exit is not None),
             memory=tuple(item for item in there if isinstance(item, TeSeen)),
+        )
+
+    def guarded(self, start_ids: Collection[int]) -> tuple[GuardedEngine, ...]:
+        """What a guard has to know of the living engines among these."""
+        living = [e for s, e in sorted(self._engines.items()) if s in start_ids and e.durable and e.alive]
+        records = [(engine.born, engine.run.record) for engine in living]
+        return tuple(
+            GuardedEngine(r.start_id, r.directory, SOCKET_NAME, born.pid, born.started, MANAGER, r.secret)
+            for born, r in records
+            if born
         )
 
     async def _end(self, engine: Engine) -> ExitSeen | None:

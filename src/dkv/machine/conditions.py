@@ -18,6 +18,8 @@ from dkv.machine.tail.conditions import tail_conditions
 
 REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (model: required_before_growing)
 SILENT = 3_000  # ms after which a follower is out of sync, or its leader silent
+WHOLE_SECONDS = 1_000  # ms by which a silence may look too long: engines count whole seconds
+AWAY_FIRST = 1_500  # ms a lease has ended before its leader falls silent, where not the whole machine was lost
 QUIET = 2_000  # ms of silence of an attached follower worth watching; engines count whole seconds
 
 
@@ -97,6 +99,11 @@ def is_awaited(group: Group, process: Process) -> bool:
     return process.start_id == phase.leader_process and len(group.in_sync) > 1 and phase.enforced != phase.leader
 
 
+def away_key(process: Process, leader: Process) -> Hashable:
+    """Holds while the lease of the leader's server has ended, as the manager of another member of its group sees it."""
+    return ("away", process.start_id, leader.start_id)
+
+
 def in_a_script(engine: EngineSeen) -> bool:
     """Whether a script or function keeps it, so that it answers BUSY to all."""
     return engine.answering and engine.writes.refuses == "BUSY"
@@ -128,6 +135,7 @@ def _conditions(state: State, server: LocalServer, survey: Survey) -> Iterable[H
             yield from _process_conditions(process, engines.get(process.start_id))
             yield from _stale_leader(state, process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
+            yield from _leader_away(state, process)
     for group in state.groups.values():
         yield from _group_conditions(state, group)
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
@@ -177,6 +185,13 @@ def _stale_leader(state: State, process: Process, engine: EngineSeen | None) -> 
     group = state.groups.get((process.database, process.group))
     if engine and engine.role == "leader" and group and group.open and group.leader_process != process.start_id:
         yield ("stale leader", process.start_id)
+
+
+def _leader_away(state: State, process: Process) -> Iterable[Hashable]:
+    group = state.groups.get((process.database, process.group))
+    leader = state.leader_of(group) if group else None
+    if leader is not None and leader is not process and not state.server_alive(leader.server_id):
+        yield away_key(process, leader)
 
 
 def _option_conditions(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:

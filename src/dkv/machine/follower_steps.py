@@ -9,7 +9,7 @@ from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.domain.phases import HandingOver, Open
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.client_port import linked, open_client_port
-from dkv.machine.conditions import QUIET, SILENT
+from dkv.machine.conditions import AWAY_FIRST, QUIET, SILENT, WHOLE_SECONDS, away_key
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.observation import PlanInput, node_id, peer
@@ -151,13 +151,16 @@ def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: En
 
     An engine that never attached has no link that could be silent; its manager probes the leader's engine, and a port that
     accepts connections is not silence (model: silence_is_probed). The machine of a link that has just become silent is probed
-    before its lease ends: one that is gone takes a second to give no answer.
+    before its lease ends: one that is gone takes a second to give no answer. Where the lease ended first, a manager ended alone
+    and left a guard, which is given the second by which the silence may look too long (decision 0092).
     """
     state = inputs.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None or process.archive_id not in group.in_sync:
         return
-    silent = engine.replication.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
+    manager_first = process.archive_id not in group.silent and inputs.lasted(away_key(process, leader)) > AWAY_FIRST
+    enough = SILENT + (WHOLE_SECONDS if manager_first else 0)
+    silent = engine.replication.link_silent_ms >= enough and not state.server_alive(leader.server_id)
     reports = silent or process.archive_id in group.silent
     begins = process.state is ProcessState.MONITORED and QUIET <= engine.replication.link_silent_ms < PROBED_EARLY
     if not (reports or begins):

@@ -19,6 +19,7 @@ from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
 from dkv.domain.orders import CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
 from dkv.engine.contract import EngineError
+from dkv.guarding import guarded, others
 from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
@@ -27,6 +28,7 @@ from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.machine import SimMachine
 from dkv.sim.engines.net import SimNet
+from dkv.sim.guard import SimGuard
 from dkv.sim.loop import SimLoop
 from dkv.sim.store import LinkConditions, SimStore, WatchedDomain
 from dkv.store import codec
@@ -92,6 +94,7 @@ class Machine:
     link: LinkConditions = field(default_factory=LinkConditions)
     run: Run | None = None
     runs: int = 0
+    guard: str = ""  # owner of the guard that its last manager left; "" while there is none
     frozen: bool = False
     down: bool = False
     stands_still: bool = False
@@ -224,7 +227,7 @@ class World:
             self.fail(f"manager {run.owner} crashed: {_words(mistake)}")
 
     def kill_manager(self, name: str) -> None:
-        """SIGKILL: it stops between two awaits; its engines go on."""
+        """SIGKILL: it stops between two awaits; its engines go on, and its guard begins to try the other machines."""
         machine = self.machines[name]
         if machine.run is None:
             return
@@ -232,7 +235,40 @@ class World:
         machine.run.engines.revoke()
         machine.run.store.revoke()
         self.loop.kill(machine.run.owner)
-        machine.run, machine.frozen = None, False
+        run, machine.run, machine.frozen = machine.run, None, False
+        view = run.manager.newest() if _acts(run) else None
+        if view is not None and others(view.state, name):
+            self._leave_guard(machine, run.owner, set(guarded(view.state, name)))
+
+    def _leave_guard(self, machine: Machine, manager: str, start_ids: set[int]) -> None:
+        """A manager that acted on a view ended. The guard of the one before, if it still runs, has nothing more to do."""
+        self.kill_guard(machine.name)
+        owner = machine.guard = f"guard of {manager}"
+
+        def needed() -> bool:
+            taken_over = machine.run is not None and _acts(machine.run)
+            return not taken_over and not machine.down and bool(start_ids & machine.hardware.engines.keys())
+
+        engines = SimEngines(machine.hardware)
+        guard = SimGuard(
+            self.now, engines, start_ids, partial(self._hears_another, machine), needed, lambda: machine.stands_still
+        )
+        self.loop.start(owner, guard.run())
+
+    def kill_guard(self, name: str) -> None:
+        """SIGKILL, too."""
+        machine = self.machines[name]
+        if machine.guard:
+            self.loop.kill(machine.guard)
+            machine.guard = ""
+
+    def _hears_another(self, machine: Machine) -> bool:
+        """Whether any other machine answers; a refused connection is an answer."""
+        return any(
+            not other.down and not other.stands_still and not self.net.apart(machine.name, other.name)
+            for other in self.machines.values()
+            if other is not machine
+        )
 
     def freeze_manager(self, name: str) -> None:
         """It stands still, as a paused virtual machine does; what it had sent is carried out."""
@@ -255,6 +291,7 @@ class World:
         machine = self.machines[name]
         machine.down = True
         self.kill_manager(name)
+        self.kill_guard(name)
         machine.hardware.restart()
 
     def switch_on(self, name: str) -> None:
@@ -417,6 +454,11 @@ class Watcher:
 
     def ordered(self, machine: Machine, order: str, engine: SimEngine) -> None:
         """A manager sends an order to an engine of its machine."""
+
+
+def _acts(run: Run) -> bool:
+    """Whether a manager has begun to act on what it read; until then an earlier one's guard is in charge."""
+    return run.manager.observed() is not None
 
 
 def _words(mistake: BaseException) -> str:
