@@ -32,6 +32,8 @@ FREE_VARIABLES = (
     "DKV_DATABASE_PASSWORD",
     "DKV_SOURCE_PASSWORD",
 )
+MOST_LABELS = 20
+LONGEST_LABEL = 100
 PATHS = ("data_dir", "valkey_server")
 FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, who asks them, which user of a store a
@@ -158,7 +160,10 @@ class Settings:
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(
         default_factory=dict,
-        metadata={"description": "free-form labels of this server, shown by dkv get server-config; not used for decisions"},
+        metadata={
+            "description": "labels of this server, 20 at most, shown by dkv show domain; the copies of a group are spread over "
+            "servers whose label zone differs, no other label decides anything"
+        },
     )
 
 
@@ -276,6 +281,10 @@ def _labels(value: object) -> dict[str, str]:
     for text in (*labels, *labels.values()):
         if not text.isprintable():
             raise ConfigError(f"labels cannot hold {text!r}: it cannot be printed.", "Write it in one line.")
+        if len(text) > LONGEST_LABEL:
+            raise ConfigError(f"labels cannot hold {text[:20]!r}...: it has {len(text)} characters.", f"At most {LONGEST_LABEL}.")
+    if len(labels) > MOST_LABELS:
+        raise ConfigError(f"A server cannot have {len(labels)} labels.", f"At most {MOST_LABELS}: the domain state has them.")
     return labels
 
 

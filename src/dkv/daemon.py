@@ -310,6 +310,7 @@ def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
         engine_release=release_of(program),
         engine_tls=has_tls(program),
         etcd_port=etcd_port(settings),
+        labels=tuple(sorted(settings.labels.items())),
         dkv_release=version("dkv"),
         announced=Announced(settings.announce_ipv4 or "", settings.announce_ipv6 or "", settings.announce_port_offset),
     )

@@ -28,6 +28,7 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
         "port": 7801,
         "alive": True,
         "bootId": "boot-1",
+        "labels": {},
         "isLocal": True,
         "certificateUntil": None,
         "certificateDaysLeft": None,

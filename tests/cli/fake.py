@@ -76,6 +76,7 @@ VACANT = {
     "waitsFor": None,
     "canLoseForConfirmed": 0,
     "canLoseForWrites": 0,
+    "placement": "",
 }
 """A group of a store that was never started."""
 
@@ -107,6 +108,7 @@ class FakeDomain:
         self.clock = Clock()
         self.servers = {f"127.0.0.{11 + i}:7801": f"s{i + 1}" for i in range(servers)}
         self.uid = dict.fromkeys(self.servers, "uid-1")
+        self.zones: dict[str, str] = {}
         self.down: set[str] = set()
         self.refusing: dict[str, Problem] = {}
         self.outcomes: dict[str, str] = {}
@@ -182,6 +184,7 @@ class FakeDomain:
                 "port": int(text.split(":")[1]),
                 "alive": text not in self.down,
                 "bootId": "b",
+                "labels": {"zone": self.zones[server]} if server in self.zones else {},
                 "isLocal": text == self.here,
                 "engine": {"release": "9.1.2", "tls": False, "certificateDaysLeft": None},
                 "certificateUntil": None,
@@ -251,6 +254,7 @@ class FakeDomain:
             "instanceName": body["instanceName"],
             "archiveId": self._archive_ids.setdefault(body["instanceName"], len(self._archive_ids)),
             "server": body["server"],
+            "zone": self.zones.get(body["server"], ""),
             "manager": manager,
             "host": manager.split(":")[0],
             "clustronPort": body["clustronPort"],
@@ -284,7 +288,7 @@ class FakeDomain:
         for instance in body["instances"]:
             if any(i["instanceName"] == instance["instanceName"] for i in store["instances"]):
                 raise Problem(409, "instance_exists", f"{instance['instanceName']} is there already.", "Use another name.")
-            store["instances"].append(self._instance(instance | {"group": store["groups"][0]["name"]}, texts))
+            store["instances"].append(self._instance({"group": store["groups"][0]["name"], **instance}, texts))
         return 201, self._view(store)
 
     def remove(self, name: str, instance: str) -> tuple[int, Json]:

@@ -189,6 +189,19 @@ def test_add_puts_a_node_on_the_emptiest_server_or_where_it_is_told(with_store: 
     assert "Did you mean s2?" in with_store.types(add.format(7816, "orders-6 -Server s2x")).err
 
 
+def test_copies_go_to_zones_that_have_none_and_the_view_shows_the_zones(person_with: Maker) -> None:
+    person = person_with(4)
+    person.domain.zones = {"s1": "a", "s2": "a", "s3": "b", "s4": "b"}
+    assert person.types("Connect-DkvManager " + ",".join(person.domain.servers)).code == 0
+    assert person.types("New-DkvStore OrdersStore orders -ReplicationFactor 2").code == 0
+    made = person.domain.bodies[-1]["instances"]
+    assert [(i["server"], i["group"]) for i in made] == [("s1", "g1"), ("s2", "g2"), ("s3", "g1"), ("s4", "g2")]
+    person.types("Add-DkvInstance -StoreName OrdersStore -ClustronPort 7812 -ClientPort 7862 -InstanceName orders-5")
+    assert [(i["server"], i["group"]) for i in person.domain.bodies[-1]["instances"]] == [("s2", "g1")]
+    shown = person.types("Get-DkvStore -Name OrdersStore").out
+    assert "Zone" in shown and ["orders-3", "127.0.0.13:7801", "b"] in [line.split()[:3] for line in shown.splitlines()]
+
+
 def test_add_takes_several_instance_definitions(with_store: Person) -> None:
     output = with_store.types("""
         $nodes = @(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dkv.cli.errors import CliError, Usage
 from dkv.cli.manager_pool import Place
-from dkv.cli.topology import SLOTS, Node, Taken, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
+from dkv.cli.topology import SLOTS, Node, Taken, Topology, TopologyRequest, check_ports, generate, place_copies, taken_ports
 
 
 def places(servers: int) -> list[Place]:
@@ -98,9 +98,15 @@ def test_ports_of_the_same_node_and_of_the_manager_do_not_overlap() -> None:
 
 
 def test_the_emptiest_server_gets_the_next_node() -> None:
-    store = {"name": "S", "instances": [{"server": "s1", "host": "h", "clustronPort": 1, "clientPort": 2, "instanceName": "x"}]}
-    first, second, third = places(3)
-    assert emptiest([first, second, third], store) == second
-    assert emptiest([first, second, third], store, [Node("n", second, 1, 2)]) == third
+    there = {"server": "s1", "host": "h", "clustronPort": 1, "clientPort": 2, "instanceName": "x", "group": "g1", "zone": ""}
+    store = {"name": "S", "groups": [{"name": "g1"}], "instances": [there]}
+    made = place_copies([("n", 1, 2), ("m", 3, 4)], places(3), store)
+    assert [(node.name, node.place.server, node.group) for node in made] == [("n", "s2", "g1"), ("m", "s3", "g1")]
     assert [(t.port, t.owner) for t in taken_ports([store])] == [(1, "x of S"), (2, "x of S")]
     assert taken_ports([store], but="s") == []
+
+
+def test_a_store_over_two_zones_has_each_group_in_both() -> None:
+    zoned = [place._replace(zone="ab"[i // 2]) for i, place in enumerate(places(4))]
+    made = generate(TopologyRequest("OrdersStore", "orders", 1, 7811, 7861, 2), zoned)
+    assert [(node.place.server, node.group) for node in made.nodes] == [("s1", "g1"), ("s2", "g2"), ("s3", "g1"), ("s4", "g2")]

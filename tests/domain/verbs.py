@@ -198,8 +198,9 @@ def _remove_server_state(runner: ScenarioRunner, line: Line) -> Command:
 
 @verb("servers")
 def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
-    """Here, here again, or with `rebooted` here again after a restart of the machine."""
+    """Here, here again, or with `rebooted` here again after a restart of the machine; with `zone=a` in that zone."""
     lines: list[str] = []
+    labels = tuple((key, text) for key, text in line.options.items() if key == "zone")
     for name in (w for w in line.words if w not in ("rebooted", "tls")):
         port = 7801 + 100 * (ord(name[-1]) - ord("A"))
         boot = self_boot = runner.boots.setdefault(name, 1)
@@ -216,6 +217,7 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
                 boot_id=f"boot {boot} of {line.options.get('machine', name)}",
                 engine_release="9.1.2",
                 engine_tls=line.has("tls"),
+                labels=labels,
                 dkv_release=line.options.get("release", ""),
                 level=line.number("level"),
             )

@@ -98,8 +98,9 @@ def _details(session: Session, store: schemas.Store) -> None:
     for group in store["groups"]:
         for line in _remarks(screen, group):
             screen.line(f"{group['name']}: {line}")
-    head = ("Instance", "Manager", "Cluster", "Client", "Group", "State", "Role", "Process")
-    _print(session, [head, *map(_instance, store["instances"])])
+    zones = any(instance["zone"] for instance in store["instances"])
+    head = ("Instance", "Manager", *(("Zone",) if zones else ()), "Cluster", "Client", "Group", "State", "Role", "Process")
+    _print(session, [head, *(_instance(instance, zones) for instance in store["instances"])])
     for instance in store["instances"]:
         if instance["reason"]:
             hint = f"; hint: {screen.hint_of(instance)}" if instance["hint"] else ""
@@ -149,6 +150,8 @@ def _remarks(screen: Screen, group: schemas.Group) -> list[str]:
     if group["open"]:
         data, writes = _failures(group["canLoseForConfirmed"]), _failures(group["canLoseForWrites"])
         remarks.append(f"keeps confirmed data through {data}, keeps taking writes through {writes}")
+    if group["placement"]:
+        remarks.append(group["placement"])
     return remarks
 
 
@@ -156,12 +159,13 @@ def _failures(count: int) -> str:
     return {0: "no further server failure", 1: "1 further server failure"}.get(count, f"{count} further server failures")
 
 
-def _instance(instance: schemas.Instance) -> tuple[str, ...]:
+def _instance(instance: schemas.Instance, zones: bool) -> tuple[str, ...]:
     process = instance["process"]
     run = f"{process['startId']} pid {process['pid'] or '-'} {process['state']}" if process else "-"
     return (
         instance["instanceName"],
         instance["manager"] or "-",
+        *((instance["zone"] or "-",) if zones else ()),
         str(instance["clustronPort"]),
         str(instance["clientPort"]),
         instance["group"],

@@ -13,6 +13,7 @@ from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.client import ClientError, Endpoint, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
 from dkv.constants import MANAGER_PORT
+from dkv.placement import ZONE, Spot
 from dkv.spelling import listed, nearest
 
 if TYPE_CHECKING:
@@ -22,12 +23,18 @@ NOTHING_WRITTEN = "Nothing was written"
 
 
 class Place(NamedTuple):
-    """A server that gets nodes: its id, its manager's `host:port`, the host its ports are on, the manager's port."""
+    """A server that gets nodes: its id, its manager's `host:port`, the host its ports are on, the manager's port, its zone."""
 
     server: str
     manager: str
     host: str
     manager_port: int = MANAGER_PORT
+    zone: str = ""
+
+    @property
+    def spot(self) -> Spot:
+        """The server as copies are placed by it."""
+        return Spot(self.server, self.zone)
 
 
 class Refusals(CliError):
@@ -85,7 +92,8 @@ class TargetedManagers(ManagerPool):
             if server_id in seen:
                 raise Usage(f"{seen[server_id]} and {target} are the same server {server_id}.", "Name it once.")
             seen[server_id] = target
-            places.append(Place(server_id, str(target), str(server["host"]), int(server["port"])))
+            zone = str(server["labels"].get(ZONE, ""))
+            places.append(Place(server_id, str(target), str(server["host"]), int(server["port"]), zone))
         self._warn(places)
         return places
 

@@ -10,7 +10,7 @@ from dkv.cli.errors import DONE, FAILED, NothingSent, Usage
 from dkv.cli.manager_pool import Place, TargetedManagers, pick_instance, to_rows
 from dkv.cli.output import Screen, effect_line, table
 from dkv.cli.session import Outcome, Session, finish
-from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
+from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, generate, place_copies, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
 from dkv.database_options import Option, parameters_of
 from dkv.spelling import nearest
@@ -112,7 +112,7 @@ def show_topology(session: Session, topology: Topology) -> None:
 
 
 def add_instance(session: Session, bound: Bound) -> int:
-    """Add copies to the groups with the fewest; a server for each is chosen here unless -Server names it."""
+    """Add copies to the groups with the fewest; a server for each is chosen here, by zone, unless -Server names it."""
     wanted = _wanted(bound)
     managers = TargetedManagers(session, bound)
     places = managers.survey("AddInstance")
@@ -139,11 +139,8 @@ def _wanted(bound: Bound) -> list[Bound]:
 
 
 def _placed(wanted: Sequence[Bound], places: Sequence[Place], store: schemas.Store, server: str | None) -> list[Node]:
-    nodes: list[Node] = []
-    for instance in wanted:
-        place = _named(places, server) if server else emptiest(places, store, nodes)
-        nodes.append(Node(instance["InstanceName"], place, instance["ClustronPort"], instance["ClientPort"]))
-    return nodes
+    names = [(str(i["InstanceName"]), int(i["ClustronPort"]), int(i["ClientPort"])) for i in wanted]
+    return place_copies(names, [_named(places, server)] if server else places, store)
 
 
 def _named(places: Sequence[Place], server: str) -> Place:
@@ -160,6 +157,7 @@ def _body(node: Node) -> Json:
         "server": node.place.server,
         "clustronPort": node.clustron_port,
         "clientPort": node.client_port,
+        "group": node.group,
     }
 
 

@@ -3,7 +3,7 @@
 Rules (docs/reference/cmdlets.md#topology): servers in the order connected, names `<prefix>-<index>` in one sequence
 over the whole cluster, ports from the base on every server. Groups are dkv's addition:
 max(1, floor(nodes / copies)) of them, left-over nodes are extra copies of the first, and the copies of a group are on
-different servers wherever that is possible.
+different servers wherever that is possible, in different zones first (dkv/placement.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dkv.cli.binding import check_name
 from dkv.cli.errors import CliError, Usage
 from dkv.cli.manager_pool import Place
 from dkv.constants import SLOTS
+from dkv.placement import Spot, choose, deal
 
 UNPARTITIONED = "UNPARTITIONED"
 """The one group of a store with a single group."""
@@ -96,7 +97,7 @@ def generate(request: TopologyRequest, places: Sequence[Place]) -> Topology:
     bare = _nodes(request, places)
     count = max(1, len(bare) // request.copies)
     groups = _groups(count)
-    of = _membership(request, len(places), count)
+    of = _membership(request, places, count)
     nodes = tuple(node._replace(group=groups[of[i]].name) for i, node in enumerate(bare))
     fewest = min(list(of.values()).count(i) for i in range(count))
     if request.min_in_sync is not None and request.min_in_sync > fewest:
@@ -123,17 +124,19 @@ def _groups(count: int) -> tuple[Group, ...]:
     return tuple(Group(n, i * SLOTS // count, (i + 1) * SLOTS // count - 1) for i, n in enumerate(names))
 
 
-def _membership(request: TopologyRequest, servers: int, count: int) -> dict[int, int]:
-    """Group index of every node index. Dealing the nodes out server after server makes every stretch that is not
-    longer than the number of servers stand on different servers."""
-    dealt = [server * request.per_server + k for k in range(request.per_server) for server in range(servers)]
-    sizes = [min(request.copies, len(dealt))] * count
-    for extra in range(len(dealt) - sum(sizes)):
+def _membership(request: TopologyRequest, places: Sequence[Place], count: int) -> dict[int, int]:
+    """Group index of every node index; the nodes of a server go to its groups in order."""
+    nodes = len(places) * request.per_server
+    sizes = [min(request.copies, nodes)] * count
+    for extra in range(nodes - sum(sizes)):
         sizes[extra % count] += 1
+    spots = [place.spot for place in places]
+    free = {spot: index * request.per_server for index, spot in enumerate(spots)}
     of: dict[int, int] = {}
-    for group, size in enumerate(sizes):
-        for _ in range(size):
-            of[dealt[len(of)]] = group
+    for group, copies in enumerate(deal(spots, request.per_server, sizes)):
+        for spot in copies:
+            of[free[spot]] = group
+            free[spot] += 1
     return of
 
 
@@ -189,7 +192,16 @@ def taken_ports(stores: Iterable[Mapping[str, Any]], but: str = "") -> list[Take
     ]
 
 
-def emptiest(places: Sequence[Place], store: Mapping[str, Any], extra: Sequence[Node] = ()) -> Place:
-    """The place with the fewest instances of the store, the first of them when several have the same."""
-    on = [str(i["server"]) for i in store["instances"]] + [n.place.server for n in extra]
-    return min(places, key=lambda place: int(on.count(place.server)))
+def place_copies(names: Sequence[tuple[str, int, int]], places: Sequence[Place], store: Mapping[str, Any]) -> list[Node]:
+    """New instances of a store, each with its name and its cluster and client port: which group each joins, and on which of these
+    places."""
+    by_spot = {place.spot: place for place in places}
+    copies: dict[str, list[Spot]] = {str(group["name"]): [] for group in store["groups"]}
+    for instance in store["instances"]:
+        copies.setdefault(str(instance["group"]), []).append(Spot(str(instance["server"]), str(instance["zone"])))
+    nodes: list[Node] = []
+    for name, clustron_port, client_port in names:
+        group, spot = choose(copies, list(by_spot))
+        copies[group].append(spot)
+        nodes.append(Node(name, by_spot[spot], clustron_port, client_port, group))
+    return nodes

@@ -502,6 +502,7 @@ class ServerJoined(Command):
     engine_release: str = ""
     engine_tls: bool = False
     etcd_port: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
     dkv_release: str = ""
     level: int = 0
 

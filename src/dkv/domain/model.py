@@ -26,6 +26,7 @@ from dkv.domain.states import ProcessRole as ProcessRole
 from dkv.domain.states import ProcessState as ProcessState
 from dkv.domain.states import Requester as Requester
 from dkv.domain.table import Index, as_table, items_of, keys_of
+from dkv.placement import ZONE, Spot
 
 T = TypeVar("T")
 
@@ -47,12 +48,18 @@ class Server:
     certificate_until: int = 0  # when the leaf that its manager uses ends, wall clock; 0: it has none
     engine_release: str = ""  # of its engine program, such as 9.1.2; "" unknown
     engine_tls: bool = False  # whether that program has TLS
+    labels: tuple[tuple[str, str], ...] = ()  # by name, as its manager's settings have them
     etcd_port: int = 0  # client port of the etcd member that it may run for the domain state; 0: it can run none
     state_member: str = ""  # its member as the cluster lists it: voter, learner, or "" for none
     state_member_at: int = 0  # since when, wall clock
     member_failed_at: int = 0  # when its member was removed before it voted, although it was alive, wall clock; 0: none was since
     dkv_release: str = ""  # of its manager, such as 0.1.0; "" unknown
     level: int = 0  # the newest that its manager knows (levels.py); 0 unknown
+
+    @property
+    def spot(self) -> Spot:
+        """It and its zone, as copies are placed by them."""
+        return Spot(self.server_id, dict(self.labels).get(ZONE, ""))
 
 
 @dataclass(frozen=True)
@@ -541,6 +548,11 @@ class Reader:
     def archives_in(self, group: Group) -> list[Archive]:
         """The group's archives that are not deleted, by id."""
         return [archive for archive in items_of(self.archives, ARCHIVES_IN, group.key) if not archive.removed]
+
+    def spot_of(self, archive: Archive) -> Spot:
+        """The archive's server and its zone."""
+        server = self.servers.get(archive.server_id)
+        return server.spot if server else Spot(archive.server_id)
 
     def processes_of(self, database: str) -> list[Process]:
         """The database's live processes, by start id."""

@@ -42,6 +42,7 @@ class LocalServer:
     engine_release: str = ""  # of the engines' program
     engine_tls: bool = False  # whether that has TLS
     etcd_port: int = 0  # client port of the etcd member that it may run; 0: it can run none
+    labels: tuple[tuple[str, str], ...] = ()  # by name
     dkv_release: str = ""  # of this program
     announced: Announced = Announced()  # to clients of its engines
 
@@ -59,6 +60,7 @@ class LocalServer:
             engine_release=self.engine_release,
             engine_tls=self.engine_tls,
             etcd_port=self.etcd_port,
+            labels=self.labels,
             dkv_release=self.dkv_release,
             level=LEVEL,
         )

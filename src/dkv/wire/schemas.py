@@ -57,11 +57,13 @@ class Run(TypedDict):
 
 
 class Instance(TypedDict):
-    """One copy of a group: where it is, what it does, and why it does not run if it does not."""
+    """One copy of a group: where it is, what it does, and why it does not run if it does not. `zone` is the label of its server,
+    empty without one."""
 
     instanceName: str
     archiveId: int
     server: str
+    zone: str
     manager: str | None
     host: str | None
     clustronPort: int
@@ -115,7 +117,8 @@ Waits.__doc__ = "What a group waits for: the instances, since when, why, and wha
 
 
 class Group(TypedDict):
-    """A storage group: who leads, who is in sync, and what it can lose without losing writes."""
+    """A storage group: who leads, who is in sync, and what it can lose without losing writes. `placement` says what the places of
+    its copies lack although servers or zones would allow it, empty if nothing."""
 
     name: str
     slots: list[list[int]]
@@ -137,6 +140,7 @@ class Group(TypedDict):
     waitsFor: Waits | None
     canLoseForConfirmed: int
     canLoseForWrites: int
+    placement: str
 
 
 BlockedItem = TypedDict(
@@ -458,6 +462,7 @@ class Server(TypedDict):
     port: int
     alive: bool
     bootId: str
+    labels: dict[str, str]
     isLocal: bool
     certificateUntil: Ms | None
     certificateDaysLeft: int | None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from dkv.address import endpoint_text
-from dkv.domain import losses, status
+from dkv.domain import losses, spread, status
 from dkv.domain.command import Command
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Event, Refused
@@ -105,6 +105,7 @@ def _server_view(state: State, server: Server, local: str, now: int) -> schemas.
         "port": server.port,
         "alive": server.alive,
         "bootId": server.boot_id,
+        "labels": dict(server.labels),
         "isLocal": server.server_id == local,
         "certificateUntil": server.certificate_until or None,
         "certificateDaysLeft": days_left(server, now),
@@ -202,6 +203,7 @@ def _group_view(state: State, group: Group) -> schemas.Group:
         "waitsFor": _waiting_view(status.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
+        "placement": spread.weakness_of(state, group),
     }
 
 
@@ -264,6 +266,7 @@ def _instance_view(state: State, archive: Archive) -> schemas.Instance:
         "instanceName": archive.name,
         "archiveId": archive.archive_id,
         "server": archive.server_id,
+        "zone": server.spot.zone if server else "",
         "manager": endpoint_text(server.host, server.port) if server else None,
         "host": server.host if server else None,
         "clustronPort": archive.cluster_port,

@@ -72,7 +72,7 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
         "peerMemberState": "ADDED",
         "version": manager.version,
         "fullVersion": manager.version,
-        "labels": {},
+        "labels": dict(server.labels),
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",
             "latency": 0 if local else -1,

@@ -13,6 +13,7 @@ from dkv.domain.facts import ArchiveRetired
 from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
 from dkv.domain.orders import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
+from dkv.domain.spread import group_for
 from dkv.domain.table import items_of
 from dkv.domain.transport import misfit
 from dkv.hints import action
@@ -112,21 +113,11 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
 
 
 def _group_for(draft: Draft, database: str, new: NewArchive) -> str | Refused:
-    """The named group, or the one with the fewest copies."""
+    """The named group, or the one that gains most by a copy there."""
     names = [g.name for g in draft.groups_of(database)]
     if new.group and new.group not in names:
         return no("unknown_group", f"{database} has no storage group {new.group}.", f"Known: {', '.join(names)}.")
-    return new.group or fewest_copies(draft, database, new.server_id)
-
-
-def fewest_copies(draft: Draft, database: str, server_id: str) -> str:
-    """The group with the fewest copies; among equals one without a copy on that server yet."""
-
-    def need(group: Group) -> tuple[int, int, str]:
-        archives = draft.archives_in(group)
-        return (len(archives), sum(a.server_id == server_id for a in archives), group.name)
-
-    return min(draft.groups_of(database), key=need).name
+    return new.group or group_for(draft, database, new.server_id)
 
 
 def _free_name(draft: Draft, database: str) -> str:
@@ -298,7 +289,7 @@ def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
 
 def adopt(draft: Draft, archive: Archive, database: Database) -> Archive:
     """Give an archive without a database its place in one that exists now."""
-    group = group_of_copy(draft, archive, database.name) or fewest_copies(draft, database.name, archive.server_id)
+    group = group_of_copy(draft, archive, database.name) or group_for(draft, database.name, archive.server_id)
     return draft.put_archive(archive, database_uid=database.uid, group=group)
 
 

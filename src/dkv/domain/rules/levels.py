@@ -15,12 +15,13 @@ from dkv.domain.refusals import stale_fact
 
 
 def known_at(draft: Draft, command: ServerJoined) -> dict[str, Any]:
-    """What is written of the release of a manager that joins: nothing at level 0, which has no place for it. A new domain begins
-    at the level of its first manager.
+    """What is written of a manager that joins, and has no place in level 0: its release and its labels. A new domain begins at the
+    level of its first manager.
     """
     if not draft.servers:
         draft.level = command.level
-    return {"dkv_release": command.dkv_release, "level": command.level} if draft.level else {}
+    known = {"dkv_release": command.dkv_release, "level": command.level, "labels": command.labels}
+    return known if draft.level else {}
 
 
 def settle_level(draft: Draft) -> None:
