@@ -151,8 +151,8 @@ class Life:
     async def servers_come(self) -> None:
         """Two managers join the domain."""
         for name, host in HOSTS.items():
-            uid = f"uid-of-{name}"
-            await self.submit(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
+            who = {"server_id": name, "uid": f"uid-of-{name}"}
+            await self.submit(ServerJoined(host=host, port=PORT, nuodb_port=8888, boot_id="boot-1", etcd_port=7901, **who))
         if not (await self.world.state()).level:
             await self.submit(LevelsRead(server_id="s1", levels=tuple((name, 1) for name in HOSTS)))
         await self.submit(StateMemberSeen(server_id="s1", member="s1", role="voter", because="the cluster lists it so"))
@@ -401,13 +401,17 @@ class Life:
         await self.ask_as_nuocmd("POST", "/databases/stock/options", json={"verbose": "all"})
 
     async def server_given_up(self) -> None:
-        """A value is kept for somebody; a third server that had an archive goes for good."""
+        """A value is kept for somebody; a third server that had an archive and a vote goes for good."""
         await self.ask_as_nuocmd("PUT", "/kvstore/colour", json={"newValue": "red"})
         who: dict[str, Any] = {"server_id": "s3", "uid": "uid-of-s3"}
         await self.submit(ServerJoined(host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="boot-1", **who))
         added = {"instances": [{"instanceName": "orders-4", "server": "s3", "clustronPort": 7815, "clientPort": 7865}]}
         await self.ask("POST", f"/{STORE}/instances", 201, json=added)
+        await self.submit(StateMemberSeen(server_id="s1", member="s3", role="voter", because="the cluster lists it so"))
         await self.submit(ServerLost(**who))
+        async with self.world.at("s1") as client:
+            replaced = await client.post("/admin/v1/servers/s3/replace-voter")
+        assert (replaced.status_code, replaced.json()) == (202, {"result": "Asked", "by": "s2"})
         await self.ask_as_nuocmd("POST", "/peers/s3/removeDomainState")
         await self.ask_as_nuocmd("DELETE", "/peers/s3")
 

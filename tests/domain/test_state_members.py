@@ -68,6 +68,25 @@ def test_a_domain_grows_one_member_after_the_other() -> None:
     assert change(servers, voter("s1"), voter("s2"), voter("s3")) is None
 
 
+def test_a_voter_that_an_operator_gives_up_is_replaced_without_waiting() -> None:
+    lost = replace(server("s3", away=1_000), gives_up_vote=True)
+    servers = [server("s1"), server("s2"), lost, server("s4")]
+    removed = change(servers, voter("s1"), voter("s2"), voter("s3"))
+    assert isinstance(removed, RemoveMember) and removed.server_id == "s3"
+    added = change(servers, voter("s1"), voter("s2"))
+    assert isinstance(added, AddMember) and added.server_id == "s4"
+    back = [replace(s, alive=True) for s in servers]
+    assert change(back, voter("s1"), voter("s2"), voter("s3")) is None
+
+
+def test_the_only_voter_that_is_given_up_is_removed_after_another_votes() -> None:
+    servers = [replace(server("s1", away=1_000), gives_up_vote=True), server("s2")]
+    added = change(servers, voter("s1"))
+    assert isinstance(added, AddMember) and added.server_id == "s2"
+    removed = change(servers, voter("s1"), voter("s2"))
+    assert isinstance(removed, RemoveMember) and removed.server_id == "s1"
+
+
 def test_one_voter_is_enough_for_two_servers_and_is_never_removed() -> None:
     assert change([server("s1"), server("s2")], voter("s1")) is None
     assert change([server("s1", away=REPLACED_AFTER - 1), server("s2")], voter("s1")) is None

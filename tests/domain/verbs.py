@@ -193,6 +193,11 @@ def _remove_server_state(runner: ScenarioRunner, line: Line) -> Command:
     return orders.RemoveServerState(now=runner.world.now, server_id=line.words[0])
 
 
+@verb("replace-voter")
+def _replace_voter(runner: ScenarioRunner, line: Line) -> Command:
+    return orders.ReplaceVoter(now=runner.world.now, server_id=line.words[0])
+
+
 # Servers and time ------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +222,7 @@ def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
                 boot_id=f"boot {boot} of {line.options.get('machine', name)}",
                 engine_release="9.1.2",
                 engine_tls=line.has("tls"),
+                etcd_port=port + 100,
                 labels=labels,
                 dkv_release=line.options.get("release", ""),
                 level=line.number("level"),

@@ -27,6 +27,7 @@ router = Router(prefix="/admin/v1", tags=["plans"])
 
 PLANNABLE = re.compile(
     r"/admin/v1/stores(/.*)?"
+    r"|/admin/v1/servers/[^/]+/replace-voter"
     r"|/admin/v1/tokens/[^/]+"
     r"|/admin/v1/join-tokens(/[^/]+)?"
     r"|/admin/v1/ca/rotation"

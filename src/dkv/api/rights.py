@@ -41,6 +41,7 @@ ROUTES: Mapping[str, Mapping[str, Right]] = {
     "/admin/v1/waiting": {"GET": READ},
     "/admin/v1/plan": {"POST": READ},  # each of its requests is judged by itself
     "/admin/v1/state": {"GET": STATE},
+    "/admin/v1/servers/{server_id}/replace-voter": {"POST": OPERATE},
     "/admin/v1/stores": {"GET": READ, "POST": OPERATE},
     "/admin/v1/stores/{name}": {"GET": READ, "DELETE": OPERATE},
     "/admin/v1/stores/{name}/stop": {"POST": OPERATE},

@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "hotcopy database": ("dkv hotcopy database --db-name orders --type simple --default-backup-dir /backup/monday",),
     "switchover database": ("dkv switchover database --db-name orders",),
     "restart database": ("dkv restart database --db-name orders --rolling",),
+    "replace voter": ("dkv replace voter --server-id s3 --plan",),
     "rebalance leaders": ("dkv rebalance leaders --db-name orders",),
     "shutdown process": ("dkv shutdown process --start-id 7",),
     "update database-options": ("dkv update database-options --db-name orders --default-options min-in-sync 2",),

@@ -166,6 +166,10 @@ class ManagerClient:
         """Request the handovers that spread the leaders of a store over its servers. Gives the groups."""
         return cast("schemas.Asked", self.change("POST", f"{_store(name)}/rebalance"))["groups"]
 
+    def replace_voter(self, server_id: str) -> schemas.VoterReplaced:
+        """Request that another server votes in the domain state's etcd in place of one that is away; `by` is which."""
+        return cast("schemas.VoterReplaced", self.change("POST", f"/servers/{quoted(server_id)}/replace-voter"))
+
     def begin_restart(self, name: str, *, rolling: bool, force: bool) -> schemas.Restarting:
         """Begin a restart of a whole store; `processes` is how many it replaces."""
         body = {"rolling": rolling, "force": force}

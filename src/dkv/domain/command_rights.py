@@ -33,6 +33,7 @@ _ORDERS: Mapping[type[Command], Right] = {
     orders.RotateAuthority: Right.AUTHORITY,
     orders.RemoveServer: Right.OPERATE,
     orders.RemoveServerState: Right.OPERATE,
+    orders.ReplaceVoter: Right.OPERATE,
     orders.BringBackArchive: Right.OPERATE,
     orders.SetDatabaseOptions: Right.OPERATE,
     orders.Switchover: Right.OPERATE,

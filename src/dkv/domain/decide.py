@@ -75,6 +75,7 @@ RULES: dict[type[Command], Rule] = {
     orders.RotateAuthority: authorities.rotate_authority,
     orders.RemoveServer: departures.remove_server,
     orders.RemoveServerState: departures.remove_server_state,
+    orders.ReplaceVoter: departures.replace_voter,
     orders.Switchover: switchover.switchover,
     orders.RebalanceLeaders: switchover.rebalance_leaders,
     orders.RestartDatabase: database_restart.restart_database,

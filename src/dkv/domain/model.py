@@ -52,6 +52,7 @@ class Server:
     etcd_port: int = 0  # client port of the etcd member that it may run for the domain state; 0: it can run none
     state_member: str = ""  # its member as the cluster lists it: voter, learner, or "" for none
     state_member_at: int = 0  # since when, wall clock
+    gives_up_vote: bool = False  # an operator wants another server's member in place of its own, while it is away
     member_failed_at: int = 0  # when its member was removed before it voted, although it was alive, wall clock; 0: none was since
     dkv_release: str = ""  # of its manager, such as 0.1.0; "" unknown
     level: int = 0  # the newest that its manager knows (levels.py); 0 unknown

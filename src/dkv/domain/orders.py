@@ -255,6 +255,13 @@ class RemoveServerState(Command):
     server_id: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReplaceVoter(Command):
+    """Have another server vote in the etcd cluster of the domain state in place of a server that is away, at once."""
+
+    server_id: str
+
+
 # Records -------------------------------------------------------------------------------------------------------------
 
 
@@ -418,6 +425,7 @@ ORDERS: tuple[type[Command], ...] = (
     DrainServer,
     RemoveServer,
     RemoveServerState,
+    ReplaceVoter,
     PutRecord,
     CreateToken,
     DeleteToken,

@@ -74,6 +74,8 @@ CATALOGUE: dict[str, Entry] = {
     "state_moving": Entry(503, 1, "the domain state is being moved to etcd members of the managers"),
     "state_cannot_move": Entry(409, 1, "the domain state is a file of one machine, and no etcd member can be run"),
     "last_voter": Entry(409, 1, "the server has the only voter of the domain state's etcd"),
+    "no_voter": Entry(409, 1, "the server has no vote in the domain state's etcd"),
+    "no_spare_voter": Entry(409, 1, "no other server can run the member that would vote"),
     "no_authority": Entry(409, 1, "the domain has no certificate authority: access control is off"),
     "server_departed": Entry(409, 1, "the server was deleted, and joins again with a join token only"),
     "rotation_running": Entry(409, 1, "the authority is being changed already"),

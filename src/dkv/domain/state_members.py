@@ -115,7 +115,12 @@ def _next_of_learner(learner: Member, server: Server | None, now: int) -> Member
 
 def _stays(server: Server | None, now: int, replaced_after: int) -> bool:
     """Whether a voter is counted on: its server is in the domain, and not away for long."""
-    return server is not None and _away(server, now) < replaced_after
+    return server is not None and not _given_up(server, now, replaced_after)
+
+
+def _given_up(server: Server, now: int, replaced_after: int) -> bool:
+    """Whether nobody waits for a voter's server any more: it is away for long, or an operator said so."""
+    return not server.alive and (server.gives_up_vote or _away(server, now) >= replaced_after)
 
 
 def _without_lost(
@@ -130,7 +135,7 @@ def _without_lost(
         server = by_uid.get(voter.server_uid)
         if server is None:
             return RemoveMember(voter.member_id, "", "its server is in the domain no more")
-        if spare and _away(server, now) >= replaced_after:
+        if spare and _given_up(server, now, replaced_after):
             because = f"its server is away for {_time(_away(server, now))}, and {spare.server_id} can take its place"
             return RemoveMember(voter.member_id, server.server_id, because)
     return None
@@ -151,6 +156,11 @@ def _spare(servers: Mapping[str, Server], with_member: set[str], now: int) -> Se
     hosts = {server.host for server in servers.values() if server.uid in with_member}
     spares = [s for s in servers.values() if s.alive and s.etcd_port and s.uid not in with_member and not _failed_lately(s, now)]
     return min(spares, key=lambda server: (server.member_failed_at, server.host in hosts, server.server_id), default=None)
+
+
+def spare_voter(servers: Mapping[str, Server], now: int) -> Server | None:
+    """The server that may get the next member, as far as the state shows the members; `now` is wall clock, ms."""
+    return _spare(servers, {server.uid for server in servers.values() if server.state_member}, now)
 
 
 def _failed_lately(server: Server, now: int) -> bool:

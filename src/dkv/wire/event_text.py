@@ -60,6 +60,7 @@ WORDS = {
     "server.member_added": "{subject} has a member of the domain state's etcd, which does not vote yet",
     "server.member_votes": "the member of {subject} votes in the domain state's etcd",
     "server.member_removed": "{subject} has no member of the domain state's etcd any more",
+    "server.vote_given_up": "another server is to vote in the domain state's etcd in place of {subject}",
     "server.refused": "the manager of {subject} refused requests",
     "server.joined": "the manager of {subject} joined",
     "domain.level": "the level of the domain state rose",

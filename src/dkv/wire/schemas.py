@@ -284,6 +284,13 @@ class Asked(TypedDict):
     groups: list[str]
 
 
+class VoterReplaced(TypedDict):
+    """Which server is to vote in place of the one that is away."""
+
+    result: Literal["Asked"]
+    by: str
+
+
 class Restarting(TypedDict):
     """How many processes a restart is about."""
 

@@ -30,7 +30,7 @@ NOUNS_OF_FILE = {
         "user-roles users value"
     ),
     "nouns.tokens": "token tokens",
-    "nouns.servers": "diagnose-info message server server-config server-logs server-state servers",
+    "nouns.servers": "diagnose-info message server server-config server-logs server-state servers voter",
 }
 """The files below dkv.cli, and the nouns whose verbs are in them."""
 
@@ -48,8 +48,8 @@ MORE = {
 
 VERB_WORDS = tuple(  # every first word of a command of two words
     (
-        "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild recover remove restart "
-        "restore rotate service set show shutdown start switchover update"
+        "add backup cancel capture check create delete enforce get hotcopy log manager rebalance rebuild recover remove replace "
+        "restart restore rotate service set show shutdown start switchover update"
     ).split()
 )
 

@@ -6,11 +6,13 @@ proof it would need anyway (docs/reference/safety.md#assignment), and an archive
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.access import MANAGERS, Departed
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Server
-from dkv.domain.orders import RemoveServer, RemoveServerState
+from dkv.domain.orders import RemoveServer, RemoveServerState, ReplaceVoter
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
@@ -18,7 +20,7 @@ from dkv.domain.rules.authorities import settle_authority
 from dkv.domain.rules.leadership import living_followers
 from dkv.domain.rules.levels import settle_level
 from dkv.domain.rules.process_lifecycle import Ending, end
-from dkv.domain.state_members import holds_the_state_alone
+from dkv.domain.state_members import VOTER, holds_the_state_alone, spare_voter
 from dkv.hints import action
 
 UNPROVEN = Ending(
@@ -64,7 +66,9 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
             "last_voter",
             f"Server {name} has the only voter of the domain state's etcd, which would be lost with it.",
             "Wait until another server votes: one takes its place some minutes after it went away (voter_replacement_after_ms), "
-            "if its member runs on.",
+            "if its member runs on. Now: ",
+            action("replaceVoter", server=name),
+            ".",
         )
     mine = draft.archives_on(name)
     remaining = [a for a in mine if not a.removed]
@@ -85,6 +89,34 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
         draft.put(Departed(server.uid, name, command.now))
         settle_authority(draft, authority)
     settle_level(draft)
+    return None
+
+
+def replace_voter(draft: Draft, command: ReplaceVoter) -> Refused | None:
+    """The manager that holds the leader lease removes its member and adds another, without waiting as long as it would by itself
+    (voter_replacement_after_ms). Its server has a member again when it is back, if one is wanted then.
+    """
+    server = _away(draft, command.server_id)
+    if isinstance(server, Refused):
+        return server
+    if server.state_member != VOTER:
+        return no(
+            "no_voter",
+            f"Server {server.server_id} has no vote in the domain state's etcd.",
+            "The view of the domain says which servers vote.",
+        )
+    spare = spare_voter(draft.servers, command.now)
+    if spare is None:
+        return no(
+            "no_spare_voter",
+            f"No other server can vote in place of {server.server_id}: each that is here and can run etcd has a member already.",
+            "Start the manager of another server that has etcd, or let one join.",
+        )
+    draft.answer.update(by=spare.server_id)
+    if not server.gives_up_vote:
+        draft.put(replace(server, gives_up_vote=True))
+        because = f"an operator does not wait for it any longer; {spare.server_id} can take its place"
+        draft.note("server.vote_given_up", f"server {server.server_id}", because)
     return None
 
 

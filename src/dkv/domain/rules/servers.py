@@ -49,6 +49,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
         etcd_port=command.etcd_port,
         alive=True,
         lost_at=0,
+        gives_up_vote=False,
         **known_at(draft, command),
     )
     if known == now:
@@ -127,7 +128,9 @@ def state_member_seen(draft: Draft, command: StateMemberSeen) -> Refused | None:
         return None
     failed = server.state_member == LEARNER and not command.role and server.alive
     failed_at = command.now if failed else 0 if command.role == VOTER else server.member_failed_at
-    draft.put(replace(server, state_member=command.role, state_member_at=command.now, member_failed_at=failed_at))
+    given_up = server.gives_up_vote and bool(command.role)
+    changed = replace(server, state_member=command.role, state_member_at=command.now, gives_up_vote=given_up)
+    draft.put(replace(changed, member_failed_at=failed_at))
     change = {"": "server.member_removed", LEARNER: "server.member_added", VOTER: "server.member_votes"}[command.role]
     draft.note(change, f"server {server.server_id}", command.because)
     return None
