@@ -15,8 +15,8 @@ from dkv.domain.refusals import stale_fact
 
 
 def known_at(draft: Draft, command: ServerJoined) -> dict[str, Any]:
-    """What is written of a manager that joins, and has no place in level 0: its release and its labels. A new domain begins at the
-    level of its first manager.
+    """What is written of a manager that joins, and has no place in level 0: its release and its labels. A new domain begins at
+    the level of its first manager.
     """
     if not draft.servers:
         draft.level = command.level
