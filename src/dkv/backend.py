@@ -217,6 +217,7 @@ def state_at_members(settings: Settings) -> Settings:
 def start_member(settings: Settings, server_uid: str) -> None:
     """Have the member of this server run again, if it has one. Raises StoreError."""
     process = member_process(settings, server_uid)
+    process.refuse_another_address()
     members = members_of(settings)
     if members and settings.access_control == "off":
         raise Unusable("the domain state is on etcd members that ask for certificates", "Set access_control as it was.")

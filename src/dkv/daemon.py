@@ -65,7 +65,7 @@ from dkv.config import Settings, default_state
 from dkv.control.certificates import CertificatePlaces
 from dkv.control.refused_requests import report_refused
 from dkv.control.submit import view_of
-from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, with_real_data_dir
+from dkv.data_dir import DataDir, is_secured, local_socket, lock_data_dir, refuse_open_bind, remember_domain, with_real_data_dir
 from dkv.domain.admission import StateHome, judge_state_home
 from dkv.domain.decision import Refused
 from dkv.domain.identities import registered_certificates
@@ -114,7 +114,7 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
         if membership and not is_state_chosen:
             settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
-            domain = membership.domain if membership else ""
+            domain = membership.domain if membership else data_dir.domain
             guard = GuardKeeper(data_dir.path, ("CONFIG", "SET", FENCE, str(FENCED)))
             return serve_domain(settings, data_dir, Doors(listening, local, service, guard), domain)
 
@@ -583,6 +583,7 @@ async def serve(settings: Settings, data_dir: DataDir, doors: Doors, domain: str
     if settings.state == OWN:
         start_member(settings, data_dir.uid)
     async with manager_of(settings, data_dir, domain) as manager:
+        remember_domain(data_dir, manager.domain_uid)
         if not move.wanted:
             await _serve(manager, settings, doors, ended, move)
         return manager.domain_uid

@@ -1,7 +1,7 @@
 """A manager's data directory: which server it belongs to, and a lock that lets only one manager run on it.
 
-`server.json` keeps the server's id and its random uid; `manager.lock` is held while a manager runs and has its
-address, so that a second one can name the first.
+`server.json` keeps the server's id, its random uid, and the domain that it is in; `manager.lock` is held while a manager runs
+and has its address, so that a second one can name the first.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ OWN_FILES = {MANAGER_LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in 
 
 @dataclass(frozen=True)
 class DataDir:
-    """A data directory that this manager has locked, and the server that it belongs to. `uid` is random."""
+    """A data directory that this manager has locked, and the server that it belongs to. `uid` is random, `domain` the uid of the
+    domain that its last manager was in, "" for none yet.
+    """
 
     path: Path
     server_id: str
     uid: str
+    domain: str = ""
 
 
 def refuse_open_bind(settings: Settings) -> None:
@@ -226,18 +229,35 @@ def _identity(path: Path, settings: Settings) -> DataDir:
                 f"{path} belongs to server {stored['serverId']}, not {settings.server_id}.",
                 "Leave --server-id out, or choose another --data-dir.",
             )
-        return DataDir(path, stored["serverId"], stored["uid"])
-    server_id = settings.server_id or _default_id(settings)
-    data_dir = DataDir(path, server_id, uuid.uuid4().hex)
-    files.write_whole(file, json.dumps({"serverId": server_id, "uid": data_dir.uid}))
+        return DataDir(path, stored["serverId"], stored["uid"], stored["domain"])
+    data_dir = DataDir(path, settings.server_id or _default_id(settings), uuid.uuid4().hex)
+    _keep_identity(data_dir)
+    return data_dir
+
+
+def _keep_identity(data_dir: DataDir) -> None:
+    identity = {"serverId": data_dir.server_id, "uid": data_dir.uid}
+    domain = {"domain": data_dir.domain} if data_dir.domain else {}
+    files.write_whole(data_dir.path / SERVER, json.dumps(identity | domain))
+
+
+def remember_domain(data_dir: DataDir, domain: str) -> DataDir:
+    """Keep which domain its server is in, so that it does not found a second one with another state. Raises ManagerError."""
+    if data_dir.domain == domain:
+        return data_dir
+    data_dir = replace(data_dir, domain=domain)
+    try:
+        _keep_identity(data_dir)
+    except OSError as error:
+        raise _unusable(data_dir.path, error) from error
     return data_dir
 
 
 def _read_identity(file: Path) -> dict[str, str]:
     try:
         stored = json.loads(files.read_text(file))
-        return {"serverId": str(stored["serverId"]), "uid": str(stored["uid"])}
-    except (ValueError, KeyError, TypeError) as error:
+        return {"serverId": str(stored["serverId"]), "uid": str(stored["uid"]), "domain": str(stored.get("domain", ""))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManagerError(
             f"{file} is damaged: it does not name the server of the directory.",
             "Put a good copy of it back, or choose another --data-dir.",

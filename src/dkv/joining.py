@@ -30,10 +30,14 @@ from dkv.config import Settings
 from dkv.data_dir import DataDir
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, no
+from dkv.log import logger
 from dkv.manager import ManagerError
 from dkv.members.place import members_in
 
+log = logger("joining")
+
 JOINED = "joined.json"
+SAID_ABOVE = 10_000  # ms that two clocks differ: the answer is on its way for some time too
 NO_PLACE = "The peer's answer does not say where the domain state is."
 WITHIN = 30.0  # s the peer has to answer
 MOVING, MOVES_WITHIN, PAUSE = "state_moving", 60.0, 0.5  # s that the domain's state may move, and between two questions
@@ -146,7 +150,16 @@ def _pinned(token: JoinToken, shown: Mapping[str, Any]) -> str:
 
 def _compare_clocks(peer: Endpoint, shown: Mapping[str, Any], now: int) -> None:
     theirs = shown.get("clock")
-    if not isinstance(theirs, int) or abs(theirs - now) <= BACKDATED:
+    if not isinstance(theirs, int) or abs(theirs - now) <= SAID_ABOVE:
+        return
+    if abs(theirs - now) <= BACKDATED:
+        log.warning(
+            "the clocks differ; set them, best by NTP: above 5 min certificates are refused",
+            here=moment(now),
+            peer=str(peer),
+            there=moment(theirs),
+            seconds=round((now - theirs) / 1000),
+        )
         return
     raise ManagerError(
         f"The clocks differ: this machine's says {moment(now)}, that of the manager at {peer} says {moment(theirs)}.",

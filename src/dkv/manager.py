@@ -7,14 +7,16 @@ the daemon on real Valkey and in the simulation in virtual time.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from dkv.address import endpoint_text
 from dkv.control.access import Access, Failing
 from dkv.control.certificates import CertificateError, CertificatePlaces, Certificates
 from dkv.control.engine_certificates import EngineCertificates
-from dkv.control.liveness import Liveness
+from dkv.control.liveness import RENEW_EVERY, Liveness
 from dkv.control.submit import Judge, Submitter, View
 from dkv.control.tally import Tally
 from dkv.domain.authority import trust_of
@@ -29,6 +31,8 @@ from dkv.machine.reconcile import Reconciler
 from dkv.machine.refusing import refusing
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreError, Unavailable
+
+RENEWALS_PROVE = 2  # renewals of its lease by another manager that show that it lives
 
 
 class ManagerError(HintedError):
@@ -132,12 +136,37 @@ class Manager:
         """Found the domain or join it. Raises ManagerError, CertificateError, StoreError."""
         await self._refuse_another_domain()
         self.domain_uid = await self.submitter.create_domain(self._hooks.token())
+        await self._take_lease()  # before anything is changed as this server
         if self.certificates:
             await self.certificates.begin(self.domain_uid)
-        await self.liveness.renew()
         joined = await self.liveness.join()
         if isinstance(joined, Refused):
             raise ManagerError(joined.message, joined.hint)
+
+    async def _take_lease(self) -> None:
+        """Hold this server's lease. One that a manager left at another address ends; one that goes on being renewed is of a
+        manager that lives there, and this data directory is a copy of its. Raises ManagerError.
+        """
+        await self.liveness.renew()
+        ends, renewals = math.inf, 0
+        while self.liveness.is_taken:
+            await asyncio.sleep(RENEW_EVERY / 3)
+            newest = await self.liveness.lease_ends()
+            renewals += newest > ends + RENEW_EVERY / 3
+            ends = newest
+            if renewals >= RENEWALS_PROVE:
+                await self._refuse_copy()
+            await self.liveness.renew()
+
+    async def _refuse_copy(self) -> None:
+        server_id = self.server.server_id
+        known = (await self.submitter.view()).state.servers.get(server_id)
+        where = f" at {endpoint_text(known.host, known.port)}" if known else ""
+        raise ManagerError(
+            f"Another manager runs as server {server_id}{where}: it goes on renewing the server's lease.",
+            "A data directory is for one server at one address. If this one is a copy, let the machine join as a new server, "
+            "with an empty --data-dir and a join token; if the server moves here, stop its manager there first.",
+        )
 
     async def _certify(self, database: str) -> TlsFiles:
         """A new leaf for an engine of this server. Raises EngineRefused, StoreError."""
@@ -157,8 +186,9 @@ class Manager:
         uid = (await self.submitter.view()).state.uid if joined else ""
         if uid != joined:
             raise ManagerError(
-                f"This server joined the domain {joined}, and the state that it was given is {f'of {uid}' if uid else 'empty'}.",
-                "Give it the state that the other managers have: --state.",
+                f"This server is in the domain {joined}, and the state that it was given is {f'of {uid}' if uid else 'empty'}.",
+                "Give it the state of its domain (--state); dkv rebuild state makes a lost one anew. For another domain choose "
+                "another --data-dir.",
             )
 
     def _look(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from dkv.access import certificates, crypto, join_tokens
 from dkv.access.certificate_files import CertificateFiles
@@ -224,7 +225,9 @@ async def test_a_clock_that_is_wrong_by_a_day_is_named_with_the_other_one(domain
     for ahead in (86_400_000, -86_400_000):
         error = await domain.refused(token.text, "The clocks differ: this machine's says ", clock=domain.world.now + ahead)
         assert len(re.findall(r"\d{4}-\d\d-\d\dT", error.message)) == 2
-    assert (await domain.join(token.text, clock=domain.world.now + 60_000)).token == token.token_id
+    with capture_logs() as logs:
+        assert (await domain.join(token.text, clock=domain.world.now + 60_000)).token == token.token_id
+    assert [line["seconds"] for line in logs if line["event"].startswith("the clocks differ")] == [60]
 
 
 @joins

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,13 +23,14 @@ from dkv.members.child import DATA, RECORD, MemberProcess, MemberSpec
 from dkv.members.move import first_member, move
 from dkv.members.place import Members, members_in, new_members
 from dkv.members.program import program
-from dkv.store.contract import Moved, Unavailable
+from dkv.store.contract import Moved, Unavailable, Unusable
 from dkv.store.etcd import EtcdStore
 from dkv.store.sqlite import SqliteStore
 from tests.contract.etcd_cluster import needs_etcd
 from tests.contract.ports import free_port
 from tests.contract.test_store_etcd_deaths import play
 from tests.contract.test_store_moves import written
+from tests.disks import fill_up, small_disk
 from tests.tls import Place
 
 pytestmark = needs_etcd
@@ -202,3 +206,53 @@ def test_the_sealed_file_of_a_state_that_moved_may_be_deleted(tmp_path: Path) ->
     assert state_at_members(settings).state == OWN, "and no second domain is founded"
     (tmp_path / "domain.sqlite").touch()
     assert state_at_members(settings) == settings, "the file says itself where its state is"
+
+
+def test_a_member_whose_disk_is_full_says_so_changes_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async def played(disk: Path) -> None:
+        file = tmp_path / "domain.sqlite"
+        await file_at(file)
+        machine = Machine.made(disk / "s0")
+        full = re.escape(f"the disk of {machine.data_dir / 'etcd'} has ") + r"\d+ MB left, and it needs 64 MB: make room"
+        ballast = filled_but(disk, 20 << 20)
+        try:
+            with pytest.raises(Unavailable, match=full):
+                await machine.move(file)
+            store = await SqliteStore.open(file)
+            assert (await store.read()).revision == 4, "the state stayed where it is"
+            await store.close()
+            ballast.unlink()
+            members = await machine.move(file)
+            await moved_whole(machine, members)
+            await machine.process.end()
+            filled_but(disk, 1 << 20)
+            assert re.fullmatch(full, machine.process.why_it_ends())
+            ballast.unlink()
+            machine.process.start({}, members.token, new=False)
+            await moved_whole(machine, members)
+        finally:
+            await machine.process.end()
+
+    with small_disk(tmp_path / "disk", "200m") as disk:
+        play(played(disk))
+
+
+def filled_but(disk: Path, left: int) -> Path:
+    """A file that leaves so many bytes of it."""
+    ballast = fill_up(disk)
+    os.truncate(ballast, ballast.stat().st_size - left)
+    return ballast
+
+
+@scene
+async def test_a_member_is_started_at_its_address_only(file: Path, machine: Callable[..., Machine]) -> None:
+    await file_at(file)
+    first = machine()
+    members = await first.move(file)
+    await first.process.end()
+    spec = replace(first.process.spec, etcd_port=free_port())
+    with pytest.raises(Unusable, match=r"is at https://127\.0\.0\.1:\d+, and its manager was started at another address"):
+        MemberProcess(spec, program()).refuse_another_address()
+    MemberProcess(first.process.spec, program()).refuse_another_address()
+    first.process.start({}, members.token, new=False)
+    await moved_whole(first, members)

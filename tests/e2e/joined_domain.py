@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dkv.kernel import command_line
@@ -65,6 +67,18 @@ class JoinedDomain(Domain):
     def end_engines(self, host: Host) -> None:
         for pid in self.engines(host):
             os.kill(pid, signal.SIGKILL)
+
+    @contextmanager
+    def unchanged(self, by: Host) -> Iterator[None]:
+        """What is done inside leaves the domain as it was, as that host sees it."""
+
+        def seen() -> list[dict[str, Any]]:
+            keys = ("serverId", "manager", "alive", "bootId", "stateMember", "certificateUntil")
+            return [{key: server[key] for key in keys} for server in self.servers(by)]
+
+        before = seen()
+        yield
+        assert seen() == before
 
     def voters(self, host: Host) -> list[str]:
         return sorted(server["serverId"] for server in self.servers(host) if server["stateMember"] == "voter")

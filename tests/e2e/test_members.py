@@ -24,10 +24,11 @@ LONG = 60.0  # s that a cluster may take to grow: etcd waits 5 s before it adds 
 
 
 class World:
-    """Three hosts, of which the first founds the domain."""
+    """Three hosts, of which the first founds the domain, and one more."""
 
     def __init__(self, root: Path, machines: list[Host]) -> None:
-        self.first, self.second, self.third = self.hosts = machines
+        self.first, self.second, self.third, self.fourth = machines
+        self.hosts = machines[:3]
         self.domain = JoinedDomain(root, machines)
 
     def store(self, *words: str) -> str:
@@ -36,7 +37,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13") as machines:
+    with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14") as machines:
         world = World(tmp_path_factory.mktemp("members"), machines)
         try:
             yield world
@@ -118,6 +119,21 @@ def test_a_machine_that_is_lost_stops_nothing_and_comes_back(world: World) -> No
     domain.do(world.first, "create", "join-token", "--managers", world.first.address)
     domain.restart(third)
     wait_for("all are here", lambda: all(server["alive"] for server in domain.servers(third)) and len(domain.voters(third)) == 3)
+
+
+def test_a_copy_of_a_servers_data_directory_starts_on_no_other_machine(world: World) -> None:
+    domain, third = world.domain, world.third
+    copy = domain.root / "copy"
+    shutil.copytree(domain.data_dir(third), copy, ignore=shutil.ignore_patterns("*.sock", "run"))
+    member = domain.member(third)
+    with domain.unchanged(world.first):
+        began = domain.dkv(world.fourth, "manager", "run", "--data-dir", str(copy), "--bind", world.fourth.address)
+        assert began.code == 1 and "etcd member of this server is at https://10.0.0.13:8001" in began.err, began
+        assert "A copy of its data directory is no server" in began.err
+        shutil.rmtree(copy / DIRECTORY)
+        again = domain.dkv(world.fourth, "manager", "run", "--data-dir", str(copy), "--bind", world.fourth.address)
+        assert again.code == 1 and "Another manager runs as server s3 at 10.0.0.13:7801" in again.err, again
+    os.kill(member, 0)
 
 
 @pytest.mark.full

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -225,6 +226,18 @@ def test_a_second_manager_is_told_of_the_first(domain: LocalDomain, stranger: Ma
         other.bind((stranger.host, 7801))
         other.listen()
         refused(begin(stranger), f"Port 7801 on {stranger.host} cannot be used")
+
+
+def test_a_copy_of_a_data_directory_is_refused_while_its_server_lives(domain: LocalDomain, stranger: Manager) -> None:
+    first = domain.managers[0]
+    stranger.data_dir.mkdir(mode=0o700)
+    shutil.copytree(first.data_dir / "certificates", stranger.data_dir / "certificates")
+    shutil.copy(first.data_dir / "server.json", stranger.data_dir)
+    with domain.unchanged():
+        again = begin(stranger, "--server-id", "s1", "--state", first.state)
+        refused(again, f"Another manager runs as server s1 at {first.host}:7801", "If this one is a copy")
+        refused(begin(stranger, "--server-id", "s2"), f"{stranger.data_dir} belongs to server s1, not s2")
+        refused(begin(stranger, "--server-id", "s1"), "This server is in the domain", "is empty", "rebuild state")
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,25 @@ def test_a_server_joins_again_although_all_leases_take_long_to_read() -> None:
         running.cancel()
 
     play(scenario)
+
+
+def test_a_copy_of_a_data_directory_at_another_address_gets_no_lease_until_the_others_has_ended() -> None:
+    async def scenario(pair: Pair) -> None:
+        copy = Liveness(pair.store, pair.submitter, replace(FIRST, host="10.0.0.9"), pair.now)
+        await pair.first.renew()
+        await copy.renew()
+        assert copy.is_taken and not copy.leads and copy.lease_left() < 0
+        assert copy.trouble == "another manager holds the lease of this server"
+        ends = await copy.lease_ends()
+        await asyncio.sleep(RENEW_EVERY)
+        await pair.first.renew()
+        assert await copy.lease_ends() == ends + RENEW_EVERY, "the other one goes on renewing it"
+        await asyncio.sleep(SERVER_TTL)
+        await copy.renew()
+        assert not copy.is_taken and copy.lease_left() > 0
+        await pair.first.renew()
+        assert pair.first.is_taken and pair.first.lease_left() <= 0, (
+            "a manager that stood still for that long does not go on beside it"
+        )
+
+    play(scenario)

@@ -64,12 +64,15 @@ class Liveness:
         self._submitter = submitter
         self._here = here
         self._server_id = here.server_id
-        self._uid = here.uid
+        self._holder = (
+            f"{here.uid} at {here.host}:{here.port}"  # so that a copy of the data directory at another address is another
+        )
         self._now = monotonic
         self.renewed_at = -1e9  # when the last successful renewal was SENT
         self.access_since: float | None = None
         self.trouble = ""  # why the newest renewal failed, if it did
         self.leads = False
+        self.is_taken = False  # another manager holds this server's lease, as of the newest answer
         self._leader = ""  # server id of the holder of the leader lease, as last read
         self._renewals: dict[str, float] = {}  # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
@@ -79,6 +82,11 @@ class Liveness:
     def lease_left(self) -> float:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
         return self.renewed_at + SERVER_TTL - self._now()
+
+    async def lease_ends(self) -> float:
+        """When this server's lease ends, whoever holds it, by this manager's clock. Raises StoreError."""
+        lease = (await self._read_leases()).get(server_lease(self._server_id))
+        return self._now() + (lease.expires_in if lease else 0.0)
 
     async def lease_ages(self) -> dict[str, int]:
         """ms since each server renewed its lease, read now, or as last read where the backend does not answer.
@@ -109,15 +117,18 @@ class Liveness:
         sent = self._now()
         try:
             async with asyncio.timeout(SERVER_TTL / 2):
-                if await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL, str(self._here.level or "")):
+                level = str(self._here.level or "")
+                self.is_taken = not await self._store.acquire(server_lease(self._server_id), self._holder, SERVER_TTL, level)
+                if not self.is_taken:
                     self.renewed_at = sent
-                self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
+                self.leads = not self.is_taken and await self._store.acquire(LEADER, self._holder, SERVER_TTL, self._server_id)
         except (StoreError, TimeoutError) as trouble:
+            self.is_taken = False
             self.trouble = trouble.detail if isinstance(trouble, StoreError) else str(trouble)
             self.access_since = None
             self.leads = False
             return
-        self.trouble = ""
+        self.trouble = "another manager holds the lease of this server" if self.is_taken else ""
         if self.access_since is None:
             self.access_since = sent
 
@@ -208,6 +219,6 @@ class Liveness:
     async def leave(self) -> None:
         """Give the leader lease up at a planned stop, so that another manager need not wait for its end."""
         try:
-            await self._store.release(LEADER, self._uid)
+            await self._store.release(LEADER, self._holder)
         except StoreError:
             return

@@ -21,11 +21,12 @@ from pathlib import Path
 from dkv import files, kernel
 from dkv.access.certificate_files import CertificateFiles
 from dkv.members.place import client_url, peer_url
-from dkv.store.contract import Unavailable
+from dkv.store.contract import Unavailable, Unusable
 
 DIRECTORY = "etcd"  # below the data directory
 RECORD, LOCK, LOG, DATA = "member.json", "member.lock", "etcd.log", "data"
 LOG_ROOM = 10 << 20  # bytes of a log that is gone on with; a larger one is begun anew
+NEEDS_FREE = 64 << 20  # bytes: etcd begins each file of its log at its full size
 ENDS_WITHIN = 5.0  # s after SIGTERM
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ")
 _LOCK_FD = 3
@@ -60,7 +61,8 @@ class MemberSpec:
 @dataclass(frozen=True)
 class Running:
     """A member's process, which cannot be mistaken for another: pid, start in clock ticks since boot, boot. `authorities` is the
-    hash of the bundle that it was started with, `member_id` its id in the cluster when its directory was begun, 0 for the first.
+    hash of the bundle that it was started with, `member_id` its id in the cluster when its directory was begun, 0 for the first,
+    `peer` the URL at which other members reach it.
     """
 
     pid: int
@@ -68,6 +70,7 @@ class Running:
     boot_id: str
     authorities: str
     member_id: int
+    peer: str = ""
 
 
 class MemberProcess:
@@ -106,6 +109,17 @@ class MemberProcess:
         """The id in the cluster of the member that its directory was begun for; 0 for the first of a cluster, or for none."""
         last = self._last()
         return last.member_id if last else 0
+
+    def refuse_another_address(self) -> None:
+        """Raise Unusable where its data is that of a member at another address: the cluster would have it twice."""
+        last = self._last()
+        if self.has_data and last is not None and last.peer not in ("", self.spec.peer):
+            raise Unusable(
+                f"the etcd member of this server is at {last.peer}, and its manager was started at another address, "
+                f"{self.spec.peer}",
+                "Start it at its former address. A copy of its data directory is no server: let this machine join with an empty "
+                "--data-dir; a server that moves is deleted first, and joins again.",
+            )
 
     @property
     def has_data(self) -> bool:
@@ -184,7 +198,7 @@ class MemberProcess:
             raise
 
     def _write(self, pid: int, member_id: int) -> None:
-        running = Running(pid, kernel.started(pid), kernel.boot_id(), self._authorities(), member_id)
+        running = Running(pid, kernel.started(pid), kernel.boot_id(), self._authorities(), member_id, self.spec.peer)
         with files.directory(self.spec.directory) as folder:
             files.write_new(RECORD, json.dumps(asdict(running)), at=folder)
 
@@ -252,6 +266,17 @@ class MemberProcess:
         with suppress(OSError):
             if self.spec.log.stat().st_size > LOG_ROOM:
                 os.truncate(self.spec.log, 0)
+
+    def why_it_ends(self) -> str:
+        """For a sentence: its disk is full, if it is; else the last line of its log."""
+        try:
+            disk = os.statvfs(self.spec.directory)
+        except OSError:
+            return self.last_words()
+        free = disk.f_bavail * disk.f_frsize
+        if free >= NEEDS_FREE:
+            return self.last_words()
+        return f"the disk of {self.spec.directory} has {free >> 20} MB left, and it needs {NEEDS_FREE >> 20} MB: make room"
 
     def last_words(self) -> str:
         """The last line of its log, for a sentence; "" if there is none."""

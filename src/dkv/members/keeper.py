@@ -177,7 +177,7 @@ class MemberKeeper:
         if process.has_data and process.running() is None:
             self._revivals += 1
             if self._revivals % REVIVALS_SAID == 0:
-                self._hooks.warn(f"the etcd member of this server ends again and again: {process.last_words()}")
+                self._hooks.warn(f"the etcd member of this server ends again and again: {process.why_it_ends()}")
             process.start({}, self._members.token, new=False)
 
     async def _keep_own(self, process: MemberProcess, listed: Sequence[ListedMember]) -> None:

@@ -73,7 +73,7 @@ async def first_member(process: MemberProcess, members: Members, open_at: Open) 
         except Unavailable as error:
             if process.running() is None:
                 raise Unavailable(
-                    f"etcd ended at once: {process.last_words() or 'see its log'}", f"Look at {process.spec.log}."
+                    f"etcd ended at once: {process.why_it_ends() or 'see its log'}", f"Look at {process.spec.log}."
                 ) from error
             if time.monotonic() > give_up:
                 raise

@@ -49,11 +49,15 @@ class HostsDomain(Domain):
         """Start those that do not run, one after the other; one that is new joins. Raises CliError."""
         for place in self.site.places:
             if place.server_id not in self._managers:
-                self._joining = self._join_token() if self._is_new(place) else ""
-                self._start(place)
-                if "DKV_TOKEN" not in os.environ:
-                    self._log_in()
-                self._await_ready(place)
+                self.start_manager(place)
+
+    def start_manager(self, place: Place) -> None:
+        """Start one and wait until it is ready. Raises CliError."""
+        self._joining = self._join_token() if self._is_new(place) else ""
+        self._start(place)
+        if "DKV_TOKEN" not in os.environ:
+            self._log_in()
+        self._await_ready(place)
 
     def await_voters(self, count: int) -> list[str]:
         """The servers whose members vote, once there are so many. Raises CliError."""
