@@ -10,7 +10,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
 from dkv.cli.errors import FAILED as EXIT_FAILED
 from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
-from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table, transport_line, waiting_lines
+from dkv.cli.output import FAILED, OK, Row, Screen, columns_of, metrics_frame, moment, transport_line, waiting_lines
 from dkv.cli.session import Outcome, Session
 from dkv.client import ClientError, Json, parse_endpoint
 
@@ -120,8 +120,7 @@ def _memory(store: schemas.Store) -> str:
 
 def _print(session: Session, rows: Sequence[Sequence[str]]) -> None:
     session.screen.line()
-    for line in table(rows):
-        session.screen.line(line)
+    session.screen.table(rows)
 
 
 def _group(group: schemas.Group) -> tuple[str, ...]:
@@ -189,7 +188,7 @@ def watch(session: Session, bound: Bound) -> int:
         if session.screen.as_json:
             session.screen.data({"store": name, "updated": updated, "metrics": rows})
         else:
-            frame = metrics_frame(name, updated, rows)
+            frame = metrics_frame(name, updated, rows, columns_of(session.screen.out) if session.screen.terminal else 0)
             session.screen.frame([*frame, *([] if rows else ["No node reports numbers yet."]), *errors])
         drawn += 1
         if bound["Count"] and drawn >= bound["Count"]:

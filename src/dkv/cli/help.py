@@ -120,7 +120,9 @@ def show_commands(session: Session, cmdlets: Sequence[Cmdlet]) -> int:
     for title, commands in sections:
         screen.block(f"\n{title}:")
         show_table(session, commands)
-    screen.block("\ndkv help NAME explains a command, dkv help VERB lists what a verb takes.")
+    screen.block(
+        "\ndkv help NAME explains a command, dkv help VERB lists what a verb takes.\ndkv --color never COMMAND prints no colours."
+    )
     return DONE
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dkv.cli.errors import DONE, INTERRUPTED, READER_LEFT, CliError, ReaderLeft
+from dkv.cli.errors import DONE, INTERRUPTED, READER_LEFT, CliError, ReaderLeft, Usage
 from dkv.cli.output import Screen, standard_streams
 
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with standard_streams():
         screen = Screen(colour=False) if os.environ.get("NO_COLOR") else Screen()
         try:
-            code = _dispatch(screen, words)
+            code = _dispatch(screen, _coloured(screen, words))
             sys.stdout.flush()
             return code
         except ReaderLeft:
@@ -27,6 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             screen.error("Interrupted; nothing had been sent.")
             return INTERRUPTED
+
+
+def _coloured(screen: Screen, words: list[str]) -> list[str]:
+    """The words without `--color WHEN` in front of them, which is done. Raises Usage."""
+    option, equals, when = words[0].partition("=") if words else ("", "", "")
+    if option not in ("--color", "--colour"):
+        return words
+    when, rest = (when, words[1:]) if equals else (" ".join(words[1:2]), words[2:])
+    if when not in ("auto", "always", "never"):
+        raise Usage(f"--color cannot be {when!r}.", "It is one of auto, always, never.")
+    if when != "auto":
+        screen.colour = when == "always"
+    return rest
 
 
 def _dispatch(screen: Screen, words: list[str]) -> int:

@@ -49,7 +49,9 @@ The file of a manager's settings; each setting is also a variable, such as
 .BR DKV_DATA_DIR .
 .TP
 .B NO_COLOR
-No colours.
+No colours, like
+.B \\-\\-color never
+in front of a command.
 .SH EXIT STATUS
 0 done; 1 refused, failed, or something is wrong; 2 written wrongly, and nothing was sent; 130 interrupted; 141 nobody reads the
 output any more.

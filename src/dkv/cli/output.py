@@ -184,6 +184,11 @@ class Screen:
         """A stored value: unchanged for a program, escaped like every other line on a terminal."""
         self._put(printable(text) if self.terminal else text)
 
+    def table(self, rows: Sequence[Sequence[str]]) -> None:
+        """Lines of a table; on a terminal that is too narrow their ends are cut off."""
+        for line in table(rows):
+            self.line(cut(line, columns_of(self.out)) if self.terminal else line)
+
     def block(self, text: str) -> None:
         """Lines of data."""
         for line in text.splitlines():
@@ -265,14 +270,22 @@ def effect_line(screen: Screen, effect: Mapping[str, Any]) -> str:
 
 
 def waiting_lines(screen: Screen, items: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
-    lines = []
-    for item in items:
+    """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`. What the same step helps stands indented below
+    the first of it, without that step.
+    """
+    groups: dict[str, list[str]] = {}
+    for number, item in enumerate(items):
         since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-        hint = f"; hint: {screen.hint_of(item)}" if item["hint"] else ""
         target = f" for {item['for']}" if item["for"] else ""
-        lines.append(f"{item['subject']} waits{target}{since}: {item['reason']}{hint}")
-    return lines
+        text = f"{item['subject']} waits{target}{since}: {item['reason']}"
+        hint = screen.hint_of(item) if item["hint"] else ""
+        step, _, rest = hint.removesuffix(".").partition("; ")
+        group = groups.setdefault(step or f"{number}", [])
+        if not group:
+            group.append(f"{text}; hint: {hint}" if hint else text)
+        else:
+            group.append(f"  {text}; hint: {rest}." if rest else f"  {text}")
+    return [line for group in groups.values() for line in group]
 
 
 def table(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
@@ -307,16 +320,33 @@ def moment(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def metrics_frame(store: str, updated: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The picture of Watch-DkvStoreMetrics: one column a node, `rate/s (total)` cells (docs/reference/cmdlets.md#metrics)."""
+def metrics_frame(store: str, updated: str, rows: Sequence[Mapping[str, Any]], columns: int = 0) -> list[str]:
+    """The picture of Watch-DkvStoreMetrics: one column a node, `rate/s (total)` cells (docs/reference/cmdlets.md#metrics). Where
+    that is wider than a terminal of so many columns, one line a node.
+    """
+    head = f"Store: {store}    Updated: {updated}"
+    frame = _metrics_by_node(rows)
+    if columns and max(map(width, frame)) > columns:
+        frame = _metrics_by_line(rows)
+    return [head, "", *frame]
+
+
+def _metrics_by_line(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = list(dict.fromkeys(str(row["metric"]) for row in rows))
+    cell_of = {(str(row["metric"]), str(row["node"])): metric_cell(row) for row in rows}
+    instances = {str(row["node"]): str(row.get("instanceName") or row["node"]) for row in rows}
+    lines = [[instance, *(cell_of.get((name, node), "-") for name in names)] for node, instance in sorted(instances.items())]
+    return table([["Node", *names], *lines])
+
+
+def _metrics_by_node(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     nodes = sorted({str(row["node"]) for row in rows})
     names = list(dict.fromkeys((str(row["category"]), str(row["metric"])) for row in rows))
     cell_of = {(str(r["category"]), str(r["metric"]), str(r["node"])): metric_cell(r) for r in rows}
     cells = [["Category", "Metric", *nodes]]
     cells += [[c, m, *(cell_of.get((c, m, node), "-") for node in nodes)] for c, m in names]
     lines = table(cells, (20, 28, *(23 for _ in nodes)))
-    head = f"Store: {store}    Updated: {updated}"
-    return [head, "", lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
+    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
 
 
 def metric_cell(row: Mapping[str, Any]) -> str:

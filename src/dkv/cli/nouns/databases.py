@@ -8,7 +8,7 @@ from typing import Any
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED, CliError, Usage
-from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect, only_one, region_ids, unknown_region
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect, native, only_one, region_ids, unknown_region
 from dkv.cli.nouns.printing import (
     connected,
     database_line,
@@ -25,7 +25,7 @@ from dkv.cli.nouns.printing import (
 from dkv.cli.nouns.processes import TIMEOUT
 from dkv.cli.output import effect_line
 from dkv.cli.session import Session
-from dkv.client import Json, ManagerRefused
+from dkv.client import ClientError, Json, ManagerRefused
 from dkv.client.dialect import DialectClient, Query, exactly
 from dkv.client.manager import quoted
 from dkv.database_options import OPTIONS, TABLE
@@ -51,7 +51,7 @@ VERBS = (
         "nouns.databases:create",
         (
             DB_NAME,
-            Param("--dba-user", "text", "the database administrator's name", required=True),
+            Param("--dba-user", "text", "the database administrator's name, where the database is to have one"),
             Param(
                 "--dba-password",
                 "any",
@@ -174,8 +174,7 @@ def create(session: Session, bound: Bound) -> int:
     }
     transport = {name: value for name, value in given.items() if value is not None}
     body: Json = {
-        "databaseDbaUser": bound["--dba-user"],
-        "databaseDbaPassword": _dba_password(session, bound),
+        **_administrator(session, bound),
         "teHosts": bound["--te-server-ids"] or [],
         "hostAssignments": _regions(client, bound),
         "smHosts": {},
@@ -190,6 +189,15 @@ def create(session: Session, bound: Bound) -> int:
         write_json(session, bound["--capture-file"], plan)
         return DONE
     return carry_out(session, client, plan or {"processes": []}, bound)
+
+
+def _administrator(session: Session, bound: Bound) -> Json:
+    """The first user of the database, if it is to have one. Raises Usage."""
+    if not bound["--dba-user"]:
+        if bound["--dba-password"]:
+            raise Usage("--dba-password needs --dba-user.", "Give the administrator's name too, or leave both out.")
+        return {}
+    return {"databaseDbaUser": bound["--dba-user"], "databaseDbaPassword": _dba_password(session, bound)}
 
 
 def _dba_password(session: Session, bound: Bound) -> str:
@@ -264,9 +272,23 @@ def show_database(session: Session, bound: Bound) -> int:
         yield from _tombstone_lines(tombstones, major)
 
     lines(session, {**database, "processes": processes, "exited": tombstones}, text())
+    _say_leaders(session, bound)
     say_transport(session, database)
     say_waiting(session, database)
     return DONE
+
+
+def _say_leaders(session: Session, bound: Bound) -> None:
+    """Print beside the data who leads each group, which nuocmd's layout has no place for."""
+    try:
+        store = native(session, bound).store(bound["--db-name"])
+    except ClientError:
+        return  # it was shown; the manager went away since
+    starts = {i["instanceName"]: i["process"]["startId"] for i in store["instances"] if i["process"]}
+    for group in store["groups"]:
+        leader, in_sync = group["leader"], ", ".join(group["inSync"]) or "none"
+        leads = f"{leader} leads (start_id = {starts.get(leader, '?')})" if leader else "no leader"
+        session.screen.note(f"{store['name']}/{group['name']}: {leads}, in sync: {in_sync}")
 
 
 def _exited(name: str) -> Query:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,12 +25,13 @@ from dkv.cli.nouns.printing import (
 )
 from dkv.cli.output import Screen, moment, waiting_lines
 from dkv.cli.session import Session
-from dkv.client import Json, ManagerClient, ManagerUnreachable
+from dkv.client import ClientError, Json, ManagerClient, ManagerUnreachable
 from dkv.client.dialect import Query
 
 if TYPE_CHECKING:
     from dkv.wire import schemas
 
+NUMBERED = re.compile(r"\b(?:archive|process) [0-9]+\b")
 RECONNECT = 0.5  # s until events are followed again after a broken connection
 ONE_STORE = DB_NAME._replace(required=False, help="only this store or database")
 
@@ -158,7 +160,9 @@ def show_events(session: Session, bound: Bound) -> int:
         raise Usage("--why takes no --follow, --db-name or --by: a chain is one event's.", "Leave them out.")
     client = native(session, bound)
     return (
-        _show_chain(session.screen, client.event_chain(bound["--why"])) if bound["--why"] else _show_log(session, client, bound)
+        _show_chain(session.screen, client, client.event_chain(bound["--why"]))
+        if bound["--why"]
+        else _show_log(session, client, bound)
     )
 
 
@@ -173,8 +177,9 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     if screen.as_json:
         screen.data(events)
         return DONE
+    names = Names(client)
     for event in events:
-        screen.line(logged(event))
+        screen.line(names.put_into(logged(event)))
     if len(events) < limit and log["oldest"] > 1:
         screen.note(f"Events before #{log['oldest']} are no longer kept.")
     if not events:
@@ -182,34 +187,63 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     return DONE
 
 
-def _show_chain(screen: Screen, chain_view: schemas.Chain) -> int:
+def _show_chain(screen: Screen, client: ManagerClient, chain_view: schemas.Chain) -> int:
     if screen.as_json:
         screen.data(chain_view)
         return DONE
+    names = Names(client)
     for line in chain(chain_view["events"], chain_view["trimmed"]):
-        screen.line(line)
+        screen.line(names.put_into(line))
     return DONE
 
 
 def _follow(session: Session, client: ManagerClient, events: list[schemas.Event], bound: Bound) -> None:
     """Print what there is and what comes, without end; after a broken connection from whichever manager is ready."""
-    after = 0
+    after, names = 0, Names(client)
     for event in events:
-        after = _print(session.screen, event)
+        after = _print(session.screen, names, event)
     while True:
         with suppress(ManagerUnreachable):
             for event in client.follow_events(after, bound["--db-name"], bound["--by"]):
-                after = _print(session.screen, event)
+                after = _print(session.screen, names, event)
         session.sleep(RECONNECT)
         client = native(session, bound)
 
 
-def _print(screen: Screen, event: schemas.Event) -> int:
+def _print(screen: Screen, names: Names, event: schemas.Event) -> int:
     if screen.as_json:
         screen.data(event, indent=None)
     else:
-        screen.line(logged(event))
+        screen.line(names.put_into(logged(event)))
     return int(event["sequence"])
+
+
+class Names:
+    """What people call the archives and processes of events; read when the first is met, and again for an unknown one."""
+
+    def __init__(self, client: ManagerClient) -> None:
+        self._client = client
+        self._names: dict[str, str | None] = {}
+
+    def put_into(self, sentence: str) -> str:
+        """The sentence with names in front of numbers: `orders-3 (process 18)`."""
+        numbers = set(NUMBERED.findall(sentence))
+        if numbers - self._names.keys():
+            self._read()
+            self._names.update((number, None) for number in numbers - self._names.keys())
+        return NUMBERED.sub(lambda match: _named(match[0], self._names[match[0]]), sentence)
+
+    def _read(self) -> None:
+        with suppress(ClientError):
+            for store in self._client.stores():
+                for instance in store["instances"]:
+                    self._names[f"archive {instance['archiveId']}"] = instance["instanceName"]
+            for process in (*self._client.processes(), *self._client.tombstones()):
+                self._names[f"process {process['startId']}"] = process["instanceName"]
+
+
+def _named(number: str, name: str | None) -> str:
+    return f"{name} ({number})" if name else number
 
 
 def logged(event: schemas.Event) -> str:

@@ -22,6 +22,7 @@ POLL = 0.05  # s between two looks
 SWITCHED_WITHIN = 40.0  # s for each group, which are handed over one after the other: longer than a handover may take
 STOPPED_WITHIN = 120.0  # s a whole stop and start is waited for
 LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command prints why it does not lead
+SAID_AFTER = 1.0  # s that a restart waits for the same before the line of progress says so
 
 VERBS = (
     Cmdlet(
@@ -200,16 +201,33 @@ def _print(screen: Screen, facts: Json, sentence: str) -> int:
 def _watch_to_end(session: Session, client: ManagerClient, name: str, newest: int) -> tuple[str, str]:
     """Show what the restart does or waits for until it has ended, however long that takes; the kind and reason of its end."""
     session.until(
-        lambda: client.store(name)["restart"], lambda restart: not restart, float("inf"), pause=POLL, progress=_progress_of
+        lambda: client.store(name)["restart"],
+        lambda restart: not restart,
+        float("inf"),
+        pause=POLL,
+        progress=RestartProgress(session.clock),
     )
     ends = [e for e in client.events(newest, name) if e["kind"] in ("database.restarted", "database.restart_stopped")]
     return (ends[-1]["kind"], ends[-1]["because"]) if ends else ("", "the log no longer has the event of its end")
 
 
-def _progress_of(restart: schemas.Restart | None) -> str:
-    if restart is None:
-        return ""
-    return f"{restart['replaced']} of {restart['processes']} replaced; {restart['waitsFor']}: {restart['reason']}"
+class RestartProgress:
+    """The line that is shown while a store is restarted. What one process waits for is said once that has lasted: most of it
+    passes in a moment, and is read as trouble. `clock` is in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._waits, self._since = "", 0.0
+
+    def __call__(self, restart: schemas.Restart | None) -> str:
+        if restart is None:
+            return ""
+        waits = f"{restart['waitsFor']}: {restart['reason']}"
+        if waits != self._waits:
+            self._waits, self._since = waits, self._clock()
+        replaced = f"{restart['replaced']} of {restart['processes']} replaced"
+        return f"{replaced}; {waits}" if self._clock() - self._since >= SAID_AFTER else replaced
 
 
 # Enforcing a leader --------------------------------------------------------------------------------------------------
