@@ -30,17 +30,27 @@ class Node:
     """One bare Valkey server with a directory of its own."""
 
     def __init__(
-        self, stage: Stage, directory: Path, port: int, settings: Sequence[str], *, program: str = "", plain: int = 0
+        self,
+        stage: Stage,
+        directory: Path,
+        port: int,
+        settings: Sequence[str],
+        *,
+        program: str = "",
+        plain: int = 0,
+        host: str = HOST,
+        inside: Sequence[str] = (),
     ) -> None:
-        """`program` instead of the one that dkv finds; with a port for clients without TLS the other one has it."""
-        self._stage, self._program = stage, program or find_binary()
+        """`program` instead of the one that dkv finds; with a port for clients without TLS the other one has it. `inside` is
+        what its command begins with where it runs on a host of a network."""
+        self._stage, self._program, self._inside = stage, program or find_binary(), inside
         self.directory = directory
         self.port = port
-        self.endpoint = f"{HOST}:{port}"
+        self.endpoint = f"{host}:{port}"
         directory.mkdir(parents=True)
-        self.plain = f"{HOST}:{plain or port}"
+        self.plain = f"{host}:{plain or port}"
         ports = [f"port {plain}", f"tls-port {port}"] if plain else [f"port {port}"]
-        lines = [f"bind {HOST}", *ports, f"dir {directory}", f"cluster-port {port + BUS}", *settings]
+        lines = [f"bind {host}", *ports, f"dir {directory}", f"cluster-port {port + BUS}", *settings]
         (directory / "valkey.conf").write_text("\n".join(lines) + "\n")
         self.child: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +58,7 @@ class Node:
         """Start it, or start it again; does not wait."""
         with (self.directory / "log").open("ab") as log:
             self.child = subprocess.Popen(
-                [self._program, str(self.directory / "valkey.conf")],
+                [*self._inside, self._program, str(self.directory / "valkey.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -20,7 +20,8 @@ if __name__ == "__main__":
 
 from kit.resp import Line, Refused
 
-PLAIN, CONFIRMED, LIBRARY = "plain", "confirmed", "library"
+PLAIN, HASTY, CONFIRMED, LIBRARY = "plain", "hasty", "confirmed", "library"
+HASTY_WITHIN, PLAIN_WITHIN = 0.5, 2.0  # s an endpoint has to connect or to answer
 ACKNOWLEDGED, SURE, DOUBT = "a", "c", "d"  # +OK; confirmed by every required copy; sent, and no answer came
 PAUSE = 0.002  # s between two tries while nobody serves
 BEHIND = 0.05  # s after which lost time is not caught up
@@ -54,8 +55,9 @@ class Plain:
     No library is in its way, so that it measures the store alone; what a user of one sees is measured by `library`.
     """
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    def __init__(self, endpoints: Sequence[str], within: float = PLAIN_WITHIN) -> None:
         self._endpoints = list(endpoints)
+        self._within = within
         self._line: Line | None = None
 
     def set(self, key: str, value: str) -> str | None:
@@ -74,7 +76,7 @@ class Plain:
         return ACKNOWLEDGED
 
     def _connect(self) -> Line:
-        self._line = Line(self._endpoints[0])
+        self._line = Line(self._endpoints[0], self._within)
         return self._line
 
     def _next(self) -> None:
@@ -148,8 +150,10 @@ def main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if kind == CONFIRMED:
         ask = confirming(more[0], more[1].split(","))
+    elif kind == LIBRARY:
+        ask = library(endpoints.split(","))
     else:
-        ask = (library if kind == LIBRARY else lambda at: Plain(at).set)(endpoints.split(","))
+        ask = Plain(endpoints.split(","), HASTY_WITHIN if kind == HASTY else PLAIN_WITHIN).set
     with open(file, "w", encoding="utf-8") as out:
         write(out, ask, Pace(float(rate)), lambda n: key_of(tag, kind, n, int(keys)), lambda: bool(ended))
     return 0
