@@ -18,9 +18,9 @@ from dkv.engine.contract import Identity, Position
 from dkv.machine import follower_steps, handover, leader_steps, plan
 from dkv.machine.observation import node_id, peer
 from dkv.machine.steps import Replicate
+from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.engines import SimEngines
-from dkv.sim.engines.machine import SimMachine
 from dkv.sim.engines.replication import Replication
 from dkv.store.contract import Conflict
 
@@ -142,23 +142,18 @@ def a_backend_outage_fences_leaders() -> None:
 
 def acknowledge_before_the_disk_has_it() -> None:
     """The last replica in sync lost its tail in a power cut, was elected again, and the others truncated what they had."""
-    start = SimMachine.start
+    append, cron = Disk.append, SimEngine._cron
 
-    def started(self: SimMachine, spec: Any) -> SimEngine:
-        engine = start(self, spec)
-        append = engine.replication.append
+    def lazily(self: Disk, entry: Any, synced: bool = True) -> None:
+        append(self, entry, synced=False)
 
-        def lazily(entry: Any) -> bool:
-            really, engine.append_fsync = engine.append_fsync, "everysec"
-            try:
-                return append(entry)
-            finally:
-                engine.append_fsync = really
+    def once_a_second(self: SimEngine) -> None:
+        if self.alive and self.disk is not None:
+            self.disk.unsynced = 0
+        cron(self)
 
-        engine.replication.append = lazily  # type: ignore[method-assign]
-        return engine
-
-    SimMachine.start = started  # type: ignore[method-assign]
+    Disk.append = lazily  # type: ignore[method-assign]
+    SimEngine._cron = once_a_second  # type: ignore[method-assign]
 
 
 def a_clock_jump_is_a_death() -> None:

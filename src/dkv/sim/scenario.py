@@ -15,9 +15,12 @@ from dkv.domain.phases import HandingOver
 from dkv.machine.observation import STOPPING
 from dkv.sim.authorities import AuthorityChanges
 from dkv.sim.checks.certificates import uncertified
+from dkv.sim.checks.health import Health
 from dkv.sim.checks.leadership import LeadershipChecks
 from dkv.sim.checks.metadata import MetadataChecks
+from dkv.sim.checks.orders import OrderChecks
 from dkv.sim.checks.probes import Probes
+from dkv.sim.checks.tables import TableChecks
 from dkv.sim.checks.tail import Tails
 from dkv.sim.checks.te_and_backup import TeAndBackupChecks
 from dkv.sim.checks.writes import Checkers
@@ -111,8 +114,10 @@ class Scenario:
         self.strikes = TailStrikes(self.world, self.probes, self.story)
         self.moments = Moments(self.world, self.probes, self.story)
         self.leadership = LeadershipChecks(self.world, self.ledger)
-        checks = [MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.leadership]
-        self.world.watchers = [self.probes, *checks, self.strikes, self.moments]
+        health = Health(self.world)
+        named = [OrderChecks(self.world, health), TableChecks(self.world, health)]
+        checks = [MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.leadership, *named]
+        self.world.watchers = [self.probes, health, *checks, self.strikes, self.moments]
 
     def play(self) -> Outcome:
         """Run it to its end or to its first failure."""
@@ -168,6 +173,8 @@ class Scenario:
         deadline = self.world.now() + seconds
         while self.world.now() < deadline:
             await asyncio.sleep(0.25)
+            for watcher in self.world.watchers:
+                watcher.passed()
             self._stop_at_failure()
             for task in tasks:
                 if task.done():

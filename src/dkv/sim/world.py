@@ -455,6 +455,9 @@ class Watcher:
     def ordered(self, machine: Machine, order: str, engine: SimEngine) -> None:
         """A manager sends an order to an engine of its machine."""
 
+    def passed(self) -> None:
+        """A quarter of a second passed, about."""
+
 
 def _acts(run: Run) -> bool:
     """Whether a manager has begun to act on what it read; until then an earlier one's guard is in charge."""
