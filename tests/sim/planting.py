@@ -234,6 +234,17 @@ def judge_confirmation_by_count() -> None:
     )
 
 
+@mutant
+def confirm_a_read_that_one_disk_has() -> None:
+    """A read is called confirmed as soon as it is answered: what it showed may be lost with the leader."""
+    judge = clients.RegisterClient._confirming
+
+    async def believed(self: Any, reply: Any, engine: Any, term: int, view: Any, fetched: float) -> Any:
+        return (view, fetched) if self._reads else await judge(self, reply, engine, term, view, fetched)
+
+    clients.RegisterClient._confirming = believed  # type: ignore[method-assign]
+
+
 # -- machines ------------------------------------------------------------------------------------------------------------
 
 

@@ -20,11 +20,12 @@ from dkv.sim.checks.leadership import LeadershipChecks
 from dkv.sim.checks.metadata import MetadataChecks
 from dkv.sim.checks.orders import OrderChecks
 from dkv.sim.checks.probes import Probes
+from dkv.sim.checks.registers import RegisterChecks
 from dkv.sim.checks.tables import TableChecks
 from dkv.sim.checks.tail import Tails
 from dkv.sim.checks.te_and_backup import TeAndBackupChecks
 from dkv.sim.checks.writes import Checkers
-from dkv.sim.clients import Ledger, Writer
+from dkv.sim.clients import Ledger, RegisterClient, RegisterHistory, Writer
 from dkv.sim.faults.kinds import Faults
 from dkv.sim.faults.moments import Moments
 from dkv.sim.faults.network import NetworkFaults
@@ -43,6 +44,7 @@ SETTLED = 1.5  # virtual seconds it must stay whole
 ONCE_MORE = 0.5  # share of the runs in which every leader is killed once more in the healed world
 ONE_VALUE = 0.5  # share of the machines whose engines load one large value then
 GRACE_AND_MORE = (1.5, 7.0)  # virtual seconds that takes; failoverGrace is 2
+REGISTERS = 0.4  # share of the runs in which clients also raise and read registers
 TLS = 0.25  # share of the runs in which engines speak TLS
 QUIET = 1.0  # virtual seconds without writes, before nothing is ordered any more
 AT_REST = 1.5  # virtual seconds in which nothing may be ordered, before the books are compared
@@ -107,6 +109,8 @@ class Scenario:
         self.variant = variant
         self.story = Story(None if only is None else frozenset(only))
         self.ledger = Ledger()
+        self.history = RegisterHistory()
+        self.registers = RegisterChecks(self.world, self.history)
         self.probes = Probes()
         self.checkers = Checkers(self.world, self.ledger)
         self.beside = TeAndBackupChecks(self.world, self.ledger)
@@ -135,12 +139,16 @@ class Scenario:
     async def _acts(self) -> None:
         world = self.world
         await world.create_domain()
-        writers = [
+        clients: list[Writer | RegisterClient] = [
             Writer(world, self.ledger, group.key, f"{group.database}-{group.name}-{kind}", confirms=kind == "confirmed")
             for group in world.state.groups.values()
             for kind in ("plain", "confirmed")
         ]
-        writing = [asyncio.ensure_future(writer.run()) for writer in writers]
+        if random.Random(f"registers {world.seed}").random() < REGISTERS:
+            clients += [
+                RegisterClient(world, self.history, key, reads=reads) for key in world.state.groups for reads in (False, True)
+            ]
+        writing = [asyncio.ensure_future(client.run()) for client in clients]
         striking = asyncio.ensure_future(self._faults().run())
         await self._watch(FAULTY, striking, *writing)
         striking.cancel()
@@ -160,6 +168,7 @@ class Scenario:
         await asyncio.sleep(AT_REST)
         self.leadership.at_the_end()
         self.checkers.at_the_end()
+        self.registers.at_the_end(self.checkers)
         self.tails.at_the_end()
         self.beside.at_the_end()
         self._stop_at_failure()

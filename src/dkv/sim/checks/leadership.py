@@ -17,7 +17,7 @@ from dkv.control.liveness import server_lease
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.decision import Event
 from dkv.domain.model import DatabaseState, Group, Process, ProcessState, State
-from dkv.domain.phases import Assigned, Open
+from dkv.domain.phases import Assigned, HandingOver, Open
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Machine, Watcher, World
@@ -122,7 +122,8 @@ class LeadershipChecks(Watcher):
         """A client got +OK: not from an engine that another replaced long ago."""
         archive_id, since = self._open.get(write.group, (None, 0.0))
         group = self._world.state.groups.get(write.group)
-        if archive_id is None or group is None or write.acked_by in (None, archive_id, group.leader):
+        target = group.phase.to_archive if group is not None and isinstance(group.phase, HandingOver) else None
+        if archive_id is None or group is None or write.acked_by in (None, archive_id, group.leader, target):
             return
         replaced = write.executed_at - since
         archive = self._world.state.archives.get(-1 if write.acked_by is None else write.acked_by)

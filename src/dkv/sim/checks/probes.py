@@ -74,6 +74,7 @@ KINDS = (
     "at: in-sync set grown",
     "at: in-sync set shrunk",
     "at: handing over",
+    "at: failing over",
     "at: handed over",
 )
 """Every kind of fault, as counted when it really struck."""

@@ -49,7 +49,9 @@ class Tails(Watcher):
         """No write is on any disk twice."""
         for machine in self._world.machines.values():
             for disk in machine.hardware.disks.values():
-                twice = [key for key, count in Counter(e.key for e in disk.entries() if e.key).items() if count > 1]
+                twice = [
+                    key for key, count in Counter(e.key for e in disk.entries() if e.key and not e.rises).items() if count > 1
+                ]
                 if twice:
                     self._world.fail(f"{disk.directory} holds {twice[0]} twice")
 

@@ -27,6 +27,7 @@ class Entry:
     asks: bool = False
     wipes: bool = False  # deletes every key
     dataless: bool = False  # PFCOUNT: what it writes changes no data
+    rises: bool = False  # written by a script that compares first: a number that never falls
 
     @property
     def durable(self) -> bool:

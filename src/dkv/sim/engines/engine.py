@@ -150,7 +150,8 @@ class SimEngine:
         """The process ends; what it had sent is still delivered, what it had only written stays written."""
         if self.unfinished and self.disk is not None and not self.disk.drive.trouble and self.net.random.random() < 0.5:
             for entry in self.unfinished:  # on its disk, never answered, never streamed
-                self.disk.append(entry)
+                if not self._is_there(entry):
+                    self.disk.append(entry)
         self.alive = False
         self.replication.broken()
         if self.net.engines.get(self.node_id) is self:
@@ -434,9 +435,30 @@ class SimEngine:
 
     def write(self, key: str, value: str, answer: Callable[[str], None]) -> None:
         """SET, answered once it is on this disk: "OK", or the beginning of an error."""
-        entry = Entry(self.net.write_size + len(value), key=key, value=value)
+        self._begin(Entry(self.net.write_size + len(value), key=key, value=value), answer)
+
+    def raise_to(self, key: str, value: str, answer: Callable[[str], None]) -> None:
+        """A script that sets a number unless it is as high already, answered as a write is."""
+        self._begin(Entry(self.net.write_size + len(value), key=key, value=value, rises=True), answer)
+
+    def _begin(self, entry: Entry, answer: Callable[[str], None]) -> None:
         self.unfinished.append(entry)
         self.net.post(self.machine, self, self._finish, entry, answer, delay=self.fsync())
+
+    def _is_there(self, entry: Entry) -> bool:
+        """Whether a number is as high already."""
+        return entry.rises and int(self.data.get(entry.key, "0")) >= int(entry.value)
+
+    def get(self, key: str, answer: Callable[..., None]) -> None:
+        """GET of a client without READONLY: "OK" and the value, or the beginning of an error."""
+        if self.loading or self.busy:
+            answer("LOADING" if self.loading else "BUSY")
+        elif self.role != "leader":
+            answer("MOVED")
+        elif self.robbed:
+            answer("CLUSTERDOWN")
+        else:
+            answer("OK", self.read(key))
 
     def fsync(self) -> float:
         """How long the disk takes now, in seconds; longer where it is slow."""
@@ -456,6 +478,8 @@ class SimEngine:
             answer("CLUSTERDOWN")
         elif self.fenced:
             answer("NOREPLICAS")
+        elif self._is_there(entry):
+            answer("OK")
         else:
             self.puts += 1
             if self.replication.append(entry):

@@ -31,13 +31,15 @@ MOMENTS = (
     "in-sync set grown",
     "in-sync set shrunk",
     "handing over",
+    "failing over",
     "handed over",
 )
 ODDS = (0.0, 0.0, 0.0, 0.1, 0.4)  # of one moment in one run
-RARE = ("vacant", "in-sync set shrunk", "handing over", "handed over")
+RARE = ("vacant", "in-sync set shrunk", "handing over", "failing over", "handed over")
 RARE_ODDS = (0.7, 1.0, 1.0)  # of moments that come seldom
 SOON = (0.0, 0.0005, 0.005, 0.05, 0.4)  # seconds until the strike, at most
-MOST = 12  # strikes of one run
+TWICE = 0.25  # of the moments that are struck are struck twice
+MOST = 12  # moments struck in one run
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,14 @@ class Moments(Watcher):
 
     def ordered(self, machine: Machine, order: str, engine: SimEngine) -> None:
         """A manager sends an order to an engine of its machine."""
-        if order == "take over" and not self._over:
-            group = next((g for g in self._world.state.groups.values() if g.leader_process == engine.start_id), None)
-            if group is not None and group.leader is not None:
+        if order not in ("take over", "fail over") or self._over:
+            return
+        for group in self._world.state.groups.values():
+            phase = group.phase
+            if order == "take over" and group.leader_process == engine.start_id and group.leader is not None:
                 self._meet(Came("takeover", group, (("leader", group.leader), *_others(group))))
+            elif order == "fail over" and isinstance(phase, HandingOver) and phase.to_process == engine.start_id:
+                self._meet(Came("failing over", group, (("leader", phase.leader), ("target", phase.to_archive))))
 
     def _meet(self, came: Came) -> None:
         """Draw whether it is struck, whom and how: always the same for the same number, whatever else is left out."""
@@ -89,15 +95,18 @@ class Moments(Watcher):
         chance = random.Random(f"moment {self._world.seed} {came.moment} {self._come}")
         if chance.random() >= self._odds[came.moment] or len(self._acts) >= MOST:
             return
-        role, archive_id = chance.choice(came.roles)
         acts = Acts(self._world, chance)
-        act, within = chance.choice(list(acts.kinds)), chance.choice(SOON)
-        name, what = f"m{self._come}", f"{came.moment}: {role} of {came.group.name}, {act}"
-        if self._story.has(name, what):
-            self._acts.append(acts)
-            self._world.net.later(
-                chance.uniform(0.0, within), self._strike, acts, act, archive_id, came.moment, f"{name}, {what}"
-            )
+        strikes = [(*chance.choice(came.roles), chance.choice(list(acts.kinds)), chance.choice(SOON))]
+        if chance.random() < TWICE:
+            strikes.append((*chance.choice(came.roles), chance.choice(list(acts.kinds)), chance.choice(SOON)))
+        name = f"m{self._come}"
+        what = f"{came.moment}: " + " and ".join(f"{role} of {came.group.name}, {act}" for role, _, act, _ in strikes)
+        if not self._story.has(name, what):
+            return
+        self._acts.append(acts)
+        for _, archive_id, act, within in strikes:
+            told = f"{name}, {what}" if len(strikes) == 1 else f"{name}, {what}: {act}"
+            self._world.net.later(chance.uniform(0.0, within), self._strike, acts, act, archive_id, came.moment, told)
 
     def _strike(self, acts: Acts, act: str, archive_id: int, moment: str, what: str) -> None:
         process = self._world.state.process_on(archive_id)
