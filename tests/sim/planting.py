@@ -20,6 +20,7 @@ from typing import Any
 
 from dkv import confirm
 from dkv.control.liveness import Liveness
+from dkv.domain import blocked
 from dkv.domain.draft import Draft
 from dkv.domain.phases import Assigned, HandingOver
 from dkv.domain.positions import PositionReport
@@ -243,6 +244,15 @@ def confirm_a_read_that_one_disk_has() -> None:
         return (view, fetched) if self._reads else await judge(self, reply, engine, term, view, fetched)
 
     clients.RegisterClient._confirming = believed  # type: ignore[method-assign]
+
+
+# -- what people are told ------------------------------------------------------------------------------------------------
+
+
+@mutant
+def say_nothing_of_a_group_without_a_leader() -> None:
+    """`dkv show waiting` names nothing that a group waits for."""
+    blocked.waits_for = lambda *_: None  # type: ignore[attr-defined]
 
 
 # -- machines ------------------------------------------------------------------------------------------------------------

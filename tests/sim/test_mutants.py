@@ -47,6 +47,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "put an archive into s before it is in required": (f"{SCENARIO}[joining]",),
     "judge confirmation by count": (Seeds(1, 400),),
     "confirm a read that one disk has": (Seeds(1, 400),),
+    "say nothing of a group without a leader": (Seeds(1, 400),),
     "adopt an engine of another boot": ("tests/engine/test_adopt.py",),
     "restart after a leader assignment timeout": (f"{SCENARIO}[documented_example]",),
     "forget the open multi": ("tests/engine/test_aof.py::test_a_cut_counts_to_the_last_whole_command_outside_a_multi",),

@@ -24,6 +24,7 @@ from dkv.sim.checks.registers import RegisterChecks
 from dkv.sim.checks.tables import TableChecks
 from dkv.sim.checks.tail import Tails
 from dkv.sim.checks.te_and_backup import TeAndBackupChecks
+from dkv.sim.checks.waiting import WaitingChecks
 from dkv.sim.checks.writes import Checkers
 from dkv.sim.clients import Ledger, RegisterClient, RegisterHistory, Writer
 from dkv.sim.faults.kinds import Faults
@@ -119,7 +120,7 @@ class Scenario:
         self.moments = Moments(self.world, self.probes, self.story)
         self.leadership = LeadershipChecks(self.world, self.ledger)
         health = Health(self.world)
-        named = [OrderChecks(self.world, health), TableChecks(self.world, health)]
+        named = [OrderChecks(self.world, health), TableChecks(self.world, health), WaitingChecks(self.world, health)]
         checks = [MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.leadership, *named]
         self.world.watchers = [self.probes, health, *checks, self.strikes, self.moments]
 
