@@ -91,6 +91,20 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "copies the data",
         "disk room",
     ),
+    "joining while a hot copy cuts": (
+        UP + "hotcopy db db-1=/b/1; prepared db-1; exit db-2; " + AGAIN + "join db-2",
+        "process 2 (db-2)",
+        "hot copy 1",
+        "after hot copy 1 has made its cut",
+        "",
+    ),
+    "joining for the want of which writes are refused, hot copy or not": (
+        UP + "hotcopy db db-1=/b/1; prepared db-1; options db min-in-sync=2; exit db-2; " + AGAIN + "join db-2",
+        "process 2 (db-2)",
+        "db-1",
+        "copies the data",
+        "disk room",
+    ),
     "joining again after its disk was full": (
         UP + 'exit db-2 cause="disk full"; ' + AGAIN + "join db-2",
         "process 2 (db-2)",
@@ -191,6 +205,13 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "kill process",
     ),
     "an engine is being killed": (UP + "stop db-2 kill", "process 1 (db-2)", "its engine", "it is being killed", "kill process"),
+    "a leader is being killed while another group hands over": (
+        "servers A B; create db on=A,A,B,B groups=2; start db-1 db-2 db-3 db-4; up db; handover db-3; stop db-4 kill",
+        "process 3 (db-4)",
+        "group g1",
+        "one group hands over at a time",
+        "kill process",
+    ),
     "a shutdown waits for its TEs": (
         UP + TE.format(te=2) + "shutdown db",
         "database db",

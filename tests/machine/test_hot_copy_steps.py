@@ -7,7 +7,7 @@ from typing import Any
 from dkv.domain import facts, orders
 from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.machine.steps import ClaimTarget, DropCut, LiftPause, Mark, NoteCut, PauseWrites, ResumeWrites, Step, WriteCopy
-from tests.machine.stage import DATABASE, HISTORY, Stage, me, next_look_of
+from tests.machine.stage import DATABASE, HISTORY, Stage, kinds, me, next_look_of
 
 KINDS = (ClaimTarget, PauseWrites, NoteCut, ResumeWrites, LiftPause, WriteCopy, DropCut)
 
@@ -110,6 +110,16 @@ def test_no_marker_is_written_while_a_cut_is_near() -> None:
     assert not any(isinstance(s, Mark) for s in steps_then)
     stage.submit(orders.CancelHotCopy(copy_id=1))
     assert any(isinstance(s, Mark) for s in stage.steps("s1", stage.engine(0, marker=None)))
+
+
+def test_a_joiner_waits_for_the_cut_unless_its_leader_refuses_writes_for_the_want_of_it() -> None:
+    """A fenced leader has no writes to pause: the copy and the cut would wait for each other."""
+    stage = Stage(2).led().announce(1)
+    stage.submit(orders.RequestHotCopy(database=DATABASE, targets=(orders.CopyTarget(archive_id=0, path="/b/0"),)))
+    stage.submit(facts.CopyPrepared(**part(0)))
+    assert copy_of(stage).stage is CopyStage.PAUSING
+    assert "MarkJoiner" not in kinds(stage.steps("s1", stage.engine(0)))
+    assert "MarkJoiner" in kinds(stage.steps("s1", stage.engine(0, fenced=True)))
 
 
 def test_files_are_copied_with_the_rate_asked_for_even_without_an_engine_and_tidied_up_afterwards() -> None:

@@ -36,7 +36,7 @@ from dkv.domain.operations import Operation
 from dkv.domain.options import Lag, lags
 from dkv.domain.phases import Vacant
 from dkv.domain.states import STOPPING
-from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
+from dkv.domain.status import hint_of, how_it_joins, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
 from dkv.domain.writes_refused import WRITE_REFUSALS, leading
 from dkv.hints import Hint, action, filled, hint
@@ -444,14 +444,14 @@ def _lost_at(state: State, process: Process) -> int | None:
 
 def _leaving(state: State, process: Process) -> BlockedItem:
     group = state.groups.get((process.database, process.group))
-    name, why = "its engine", "it is being stopped"
-    if process.kill:
-        why = "it is being killed"
-    elif group and group.leader_process == process.start_id and len(group.in_sync) > 1:
-        electing = electing_elsewhere(state, group)
-        name = f"group {electing.name}" if electing else "its successor"
-        why = "it leads and hands over before it stops"
-    elif group and process.archive_id in group.in_sync and group.serving:
+    name, why = "its engine", "it is being killed" if process.kill else "it is being stopped"
+    hands_over = group is not None and group.leader_process == process.start_id and len(group.in_sync) > 1
+    electing = electing_elsewhere(state, group) if group and hands_over else None
+    if electing:
+        name, why = f"group {electing.name}", "it leads, and one group hands over at a time before it may stop"
+    elif hands_over and not process.kill:
+        name, why = "its successor", "it leads and hands over before it stops"
+    elif not process.kill and group and process.archive_id in group.in_sync and group.serving:
         name, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
     kill = action("killProcess", startId=process.start_id)
     return _of(state, process, name, why, hint("If it never ends: ", kill, "."))
@@ -541,7 +541,8 @@ def _joining(state: State, process: Process) -> BlockedItem:
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining is None:
         return _of(state, process, f"the manager of {leader}", "its leader's manager has not let it join yet")
-    held = _of(state, process, leader, STAGES[joining.stage], _join_hint(state, process))
+    awaited, reason = how_it_joins(state, group, joining.stage)
+    held = _of(state, process, awaited or leader, reason, Hint() if awaited else _join_hint(state, process))
     return replace(held, since=joining.at or held.since)
 
 

@@ -6,6 +6,7 @@ and the leaders prove that nothing was written in between. What lies before the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -115,3 +116,8 @@ class HotCopy:
     def cut(self, group: str) -> GroupCut | None:
         """The cut through a group."""
         return next((c for c in self.cuts if c.group == group), None)
+
+
+def cutting(copies: Iterable[HotCopy], database: str, group: str) -> HotCopy | None:
+    """The hot copy that cuts through a group now, or is about to; None if there is none."""
+    return next((c for c in copies if c.stage in AT_THE_CUT and c.database == database and c.cut(group)), None)

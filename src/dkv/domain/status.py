@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dkv.domain.actions import remove_instance, start_instance
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
+from dkv.domain.hotcopy import cutting
 from dkv.domain.model import (
     TOMBSTONES_OF_ARCHIVE,
     Archive,
@@ -42,6 +43,15 @@ STAGES = {
     JoinStage.MARKED: "its copy is complete and is being proved on its disk",
     JoinStage.REQUIRED: "its copy is on its disk and it enters the in-sync set in about a second",
 }
+
+
+def how_it_joins(state: Reader, group: Group, stage: JoinStage) -> tuple[str, str]:
+    """For what a joiner waits, "" for its leader alone; and how far it is."""
+    copy = cutting(state.copies.values(), group.database, group.name)
+    fenced = len(group.in_sync) < state.databases[group.database].options.min_in_sync  # then no copy waits for a hot copy
+    if copy is None or stage is not JoinStage.ANNOUNCED or fenced:
+        return "", STAGES[stage]
+    return f"hot copy {copy.copy_id}", f"it enters the in-sync set after hot copy {copy.copy_id} has made its cut"
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,7 @@ def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
         return f"it is loading its data, {process.loading_percent} %"
     if process.state is ProcessState.MONITORED:
         stage = next((j.stage for j in group.joining if j.archive_id == archive.archive_id), None)
-        return STAGES[stage] if stage else "it waits for its leader's manager to let it join"
+        return how_it_joins(state, group, stage)[1] if stage else "it waits for its leader's manager to let it join"
     waiting = None if group.open and group.serving else waits_for(state, group)
     if waiting is None:
         return "it has loaded and joins its leader" if process.state is ProcessState.TRACKED else "it is being launched"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
+from dkv.domain.hotcopy import CopyPart, CopyStage, GroupCut, HotCopy, cutting
 from dkv.domain.model import Archive, Group, State
 from dkv.domain.phases import Open
 from dkv.engine.contract import CopyLabel, EngineSeen, QuiescePoint
@@ -17,8 +17,7 @@ PAUSE = 1_000  # ms after which a pause ends by itself, so that no death of a ma
 
 def at_the_cut(state: State, group: Group) -> bool:
     """Whether a hot copy is about to cut through a group: its leader's manager writes no markers meanwhile."""
-    copies = (c for c in state.copies.values() if c.stage in AT_THE_CUT and c.database == group.database)
-    return any(copy.cut(group.name) for copy in copies)
+    return cutting(state.copies.values(), group.database, group.name) is not None
 
 
 def copy_steps(inputs: PlanInput) -> Iterator[Step]:

@@ -190,8 +190,8 @@ def _join_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Ar
     if joining is None:
         yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **inputs.group_header(group)))
     elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(inputs, group, joining):
-        if acknowledged and not at_the_cut(inputs.state, group):
-            yield MarkJoiner(
+        if acknowledged and (engine.writes.fenced or not at_the_cut(inputs.state, group)):
+            yield MarkJoiner(  # a fenced leader pauses nothing, and may be fenced for the want of this very copy
                 key, engine.start_id, group.database, group.name, group.term, next_sequence(group, engine), archive_id
             )
     elif unheard(inputs.seen.conditions, engine, archive_id):

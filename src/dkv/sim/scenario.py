@@ -38,7 +38,7 @@ from dkv.sim.operators import Operators
 from dkv.sim.users import UserChanges
 from dkv.sim.world import Failure, Shape, World
 
-FAULTY = 16.0  # virtual seconds of the first act
+FAULTY = 20.0  # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0  # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5  # virtual seconds it must stay whole
@@ -120,7 +120,8 @@ class Scenario:
         self.moments = Moments(self.world, self.probes, self.story)
         self.leadership = LeadershipChecks(self.world, self.ledger)
         health = Health(self.world)
-        named = [OrderChecks(self.world, health), TableChecks(self.world, health), WaitingChecks(self.world, health)]
+        self.tables = TableChecks(self.world, health)
+        named = [OrderChecks(self.world, health), self.tables, WaitingChecks(self.world, health)]
         checks = [MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.leadership, *named]
         self.world.watchers = [self.probes, health, *checks, self.strikes, self.moments]
 
@@ -170,6 +171,7 @@ class Scenario:
         self.leadership.at_the_end()
         self.checkers.at_the_end()
         self.registers.at_the_end(self.checkers)
+        self.tables.at_the_end()
         self.tails.at_the_end()
         self.beside.at_the_end()
         self._stop_at_failure()

@@ -39,6 +39,7 @@ KINDS = (
     "lagging followers",
     "cut machines",
     "isolate machine",
+    "isolate leader",
     "clock jump",
     "order: start instance",
     "order: stop instance",

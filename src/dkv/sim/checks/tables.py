@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from dkv.domain.decision import Event
+from dkv.domain.hotcopy import cutting
 from dkv.domain.model import Group, ProcessRole, State
 from dkv.domain.phases import Open
 from dkv.machine.observation import node_id, te_node_id
 from dkv.sim.checks.health import Health
 from dkv.sim.world import Watcher, World
 
-KNOWN_FOR = 10.0  # seconds an engine whose machine is well may know a node that is gone; tables are read anew within 5
+KNOWN_FOR = 6.0  # seconds an engine may know a node that is gone; tables are read anew within 5
+CALM = 3.0  # seconds in which its manager had nothing else to do: one step of that kind is taken at each look
 
 
 class TableChecks(Watcher):
@@ -34,20 +36,25 @@ class TableChecks(Watcher):
             if old is not group and (old is None or _led(old) != _led(group)):
                 self._calm[key] = now
 
+    def at_the_end(self) -> None:
+        """After a time in which nothing happened."""
+        self.passed()
+
     def passed(self) -> None:
         """Some time has passed."""
         state, now = self._world.state, self._world.now()
         old = {node for node, at in self._gone.items() if now - at > KNOWN_FOR}
         for key, group in state.groups.items() if old else ():
-            if not isinstance(group.phase, Open) or now - self._calm.get(key, now) < KNOWN_FOR or group.intrusion is not None:
+            calm = isinstance(group.phase, Open) and now - self._calm.get(key, now) > CALM and group.intrusion is None
+            if not calm or cutting(state.copies.values(), *key) is not None:
                 continue
             for archive_id in group.in_sync:
                 process = state.process_on(archive_id)
                 engine = self._health.engine_of(process)
-                if process is None or engine is None or process.leaving or not self._health.well(process.server_id, KNOWN_FOR):
+                if process is None or engine is None or process.leaving or not self._health.well(process.server_id, CALM):
                     continue
                 ghosts = sorted(old & set(engine.known))
-                if ghosts and now - engine.born_at > KNOWN_FOR:
+                if ghosts and now - engine.born_at > CALM:
                     gone = now - self._gone[ghosts[0]]
                     self._world.fail(
                         f"process {process.start_id} of {group.name} still knows node {ghosts[0]}, removed {gone:.0f} s ago"

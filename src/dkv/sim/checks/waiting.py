@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from dkv.domain.blocked import BlockedItem, blocked
-from dkv.domain.model import Archive, DatabaseState, Group, Process, State
+from dkv.domain.model import Archive, Group, Process, State
+from dkv.domain.phases import HandingOver
+from dkv.domain.states import RESTING, STOPPING
 from dkv.sim.checks.health import Health
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
@@ -18,6 +20,7 @@ from dkv.sim.world import Watcher, World
 EVERY = 1.0  # seconds between two looks
 UNTRUE_FOR = 10.0  # seconds a sentence may name what is there: what it was missing for has to be done yet
 UNNAMED_FOR = 8.0  # seconds a group may take no writes unnamed: a lease ends after 3, silence is believed after 3 more
+JUDGES_WITHIN = 4.0  # seconds after which a manager that is well may be the one that judges leases
 BY_TIME = frozenset(("an operator", "its restart", "its next try"))  # nothing in the world is named
 
 Sentences = Callable[[State], Sequence[BlockedItem]]
@@ -40,7 +43,7 @@ class WaitingChecks(Watcher):
         self._next = now + EVERY
         state = self._world.state
         items = self._sentences(state)
-        untrue = {(item.kind, item.subject, item.waits_for): item for item in items if not self._is_missing(state, item)}
+        untrue = {(item.subject, item.waits_for, item.reason): item for item in items if not self._is_missing(state, item)}
         self._untrue = {key: self._untrue.get(key, now) for key in untrue}
         for key, item in untrue.items():
             if now - self._untrue[key] > UNTRUE_FOR:
@@ -58,6 +61,10 @@ class WaitingChecks(Watcher):
         """Whether something of what a sentence names, or of its subject, is not as it should be."""
         if item.waits_for in BY_TIME:
             return True
+        if any(
+            str(copy.copy_id) in re.findall(r"hot copy (\d+)", item.waits_for) for copy in state.copies.values() if not copy.over
+        ):
+            return True
         words = re.split(r"[\s,()]+", f"{item.subject} {item.waits_for}")
         named = [archive for archive in state.archives.values() if not archive.removed and archive.name in words]
         processes = [state.processes[n] for n in _numbers(item) if n in state.processes]
@@ -65,6 +72,8 @@ class WaitingChecks(Watcher):
             g for g in state.groups.values() if g.subject == item.subject or (g.database == item.database and g.name in words)
         ]
         groups += [state.groups[(p.database, p.group)] for p in processes if (p.database, p.group) in state.groups]
+        if any(isinstance(group.phase, HandingOver) for group in groups):  # it ends within a bound: checks/orders.py
+            return True
         members = [state.archives[a] for group in groups for a in group.in_sync if a in state.archives]
         servers = {name for name in self._world.machines if name in words}
         servers |= {archive.server_id for archive in (*named, *members)} | {process.server_id for process in processes}
@@ -95,7 +104,9 @@ class WaitingChecks(Watcher):
     def _is_mute(self, state: State, group: Group, items: Sequence[BlockedItem]) -> bool:
         """Whether a group that is to run takes no writes, and no sentence is about it."""
         database = state.databases.get(group.database)
-        if database is None or database.state is not DatabaseState.RUNNING or self._world.link.away_until > self._world.now():
+        if database is None or database.state in (*RESTING, *STOPPING):
+            return False
+        if not any(self._health.well(name, JUDGES_WITHIN) for name in self._world.machines):  # none could say what it sees
             return False
         if any(self._takes_writes(engine, group) for engine in self._engines()):
             return False

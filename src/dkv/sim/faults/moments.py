@@ -35,7 +35,9 @@ MOMENTS = (
     "handed over",
 )
 ODDS = (0.0, 0.0, 0.0, 0.1, 0.4)  # of one moment in one run
-RARE = ("vacant", "in-sync set shrunk", "handing over", "failing over", "handed over")
+RARE = ("vacant", "in-sync set shrunk", "failing over", "handed over")
+SPARED = ("handing over",)  # in half of the runs not at all: else hardly any handover would get further
+SPARED_ODDS = (0.0, 0.0, 0.7, 1.0)
 RARE_ODDS = (0.7, 1.0, 1.0)  # of moments that come seldom
 SOON = (0.0, 0.0005, 0.005, 0.05, 0.4)  # seconds until the strike, at most
 TWICE = 0.25  # of the moments that are struck are struck twice
@@ -57,7 +59,8 @@ class Moments(Watcher):
     def __init__(self, world: World, probes: Probes, story: Story) -> None:
         self._world, self._probes, self._story = world, probes, story
         chance = random.Random(f"moments {world.seed}")
-        self._odds = {moment: chance.choice(RARE_ODDS if moment in RARE else ODDS) for moment in MOMENTS}
+        often = dict.fromkeys(RARE, RARE_ODDS) | dict.fromkeys(SPARED, SPARED_ODDS)
+        self._odds = {moment: chance.choice(often.get(moment, ODDS)) for moment in MOMENTS}
         self._come = 0
         self._acts: list[Acts] = []
         self._over = False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from dkv.sim.faults.kinds import Fault, Source
+from dkv.sim.store import LinkConditions
+from dkv.sim.world import Machine
 
 RATES = (0.95, 0.99, 1.01, 1.05)
 """Far more than a clock may be wrong by; half a lease and half the age of a view are what the rules leave for it."""
@@ -24,6 +26,7 @@ class NetworkFaults(Source):
             "lagging followers": self.lagging_followers,
             "cut machines": self.cut_machines,
             "isolate machine": self.isolate_machine,
+            "isolate leader": self.isolate_leader,
             "clock jump": self.clock_jump,
             "cut one way": self.cut_one_way,
             "slow network": self.slow_network,
@@ -38,7 +41,7 @@ class NetworkFaults(Source):
         """For all managers."""
         away = self.random.uniform(0.5, 9.0)
         self.struck("backend away", f"the backend is away for {away:.1f} s")
-        self.world.link.away_until = self.world.now() + away
+        self._cannot_reach_backend(self.world.link, away)
         await asyncio.sleep(away)
 
     async def lease_lost(self) -> None:
@@ -46,7 +49,7 @@ class NetworkFaults(Source):
         machine = self.machine()
         away = self.random.uniform(2.5, 10.0)
         self.struck("lease lost", f"{machine.name} cannot reach the backend for {away:.1f} s")
-        machine.link.away_until = self.world.now() + away
+        self._cannot_reach_backend(machine.link, away)
         await asyncio.sleep(away)
 
     async def lost_answers(self) -> None:
@@ -107,8 +110,8 @@ class NetworkFaults(Source):
         self.struck("cut machines", f"{names[0]} and {names[1]} do not hear each other")
         self.world.net.cut(names[0], names[1])
         await self.wait(0.5, 8.0)
-        self.world.net.heal()
-        self.world.trace("fault", "all machines hear each other")
+        self.world.net.heal((names[0], names[1]))
+        self.world.trace("fault", f"{names[0]} and {names[1]} hear each other")
 
     async def cut_one_way(self) -> None:
         """One machine hears nothing of another, which hears it."""
@@ -129,16 +132,29 @@ class NetworkFaults(Source):
 
     async def isolate_machine(self) -> None:
         """One machine is cut from all others and the backend; its clients still reach it."""
-        machine = self.machine()
-        away = self.random.uniform(0.5, 12.0)
-        self.struck("isolate machine", f"{machine.name} is isolated for {away:.1f} s")
-        machine.link.away_until = self.world.now() + away
-        for name in self.world.machines:
-            if name != machine.name:
-                self.world.net.cut(machine.name, name)
+        await self._isolate("isolate machine", self.machine())
+
+    async def isolate_leader(self) -> None:
+        """The machine of a leader that serves, for longer than a lease."""
+        state = self.world.state
+        leaders = [leader for g in state.groups.values() if g.serving and (leader := state.leader_of(g)) is not None]
+        if leaders:
+            await self._isolate("isolate leader", self.world.machines[self.random.choice(leaders).server_id], least=4.0)
+
+    async def _isolate(self, kind: str, machine: Machine, least: float = 0.5) -> None:
+        away = self.random.uniform(least, 12.0)
+        others = [name for name in self.world.machines if name != machine.name]
+        self.struck(kind, f"{machine.name} is isolated for {away:.1f} s")
+        self._cannot_reach_backend(machine.link, away)
+        for name in others:
+            self.world.net.cut(machine.name, name)
         await asyncio.sleep(away)
-        self.world.net.heal()
-        self.world.trace("fault", "all machines hear each other")
+        for name in others:
+            self.world.net.heal((machine.name, name))
+        self.world.trace("fault", f"{machine.name} is not isolated any more")
+
+    def _cannot_reach_backend(self, link: LinkConditions, seconds: float) -> None:
+        link.away_until = max(link.away_until, self.world.now() + seconds)
 
     # -- the clocks --------------------------------------------------------------------------------------------------
 
