@@ -243,6 +243,16 @@ def test_a_manager_that_was_frozen_takes_the_handover_for_as_old_as_its_last_gla
     assert kinds(steps_of(stage.state, me("s2"), Observation(survey, 3.0, memory))) == ["HandoverWithdrawn"]
 
 
+def test_a_target_that_leads_unheard_is_fenced_by_its_managers_clock() -> None:
+    """Isolated just after it was elected: at the deadline the old leader leads on, and what clients wrote here would be lost."""
+    stage = standing()
+    alone = stage.engine(1, role="leader", fenced=False, replicas=())
+    assert kinds(stage.steps("s2", alone, lease=1.0)) == ["Fence", "HandoverDone"]
+    assert kinds(stage.steps("s2", alone)) == ["HandoverDone"], "nobody else may lead while its lease is renewed"
+    heard = stage.engine(1, role="leader", fenced=False, replicas=(stage.replica(0),))
+    assert kinds(stage.steps("s2", heard, lease=1.0)) == ["HandoverDone"], "the old leader follows it"
+
+
 def test_whoever_sees_the_target_lead_says_so() -> None:
     stage = standing()
     (step,) = stage.steps("s2", stage.engine(1, role="leader", epoch=105, history="b" * 40))

@@ -12,6 +12,7 @@ from dkv.machine.client_port import linked, open_client_port
 from dkv.machine.conditions import AWAY_FIRST, QUIET, SILENT, WHOLE_SECONDS, away_key
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_target
+from dkv.machine.leader_steps import cut_off_steps
 from dkv.machine.observation import PlanInput, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, ReportPosition, Step, SubmitFact
 from dkv.machine.tail import plan as tail
@@ -62,6 +63,7 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     """A term is open and another archive leads it."""
     phase = group.phase
     if isinstance(phase, HandingOver) and process.start_id == phase.to_process:
+        yield from cut_off_steps(inputs, group, engine)  # it may lead before anybody else knows
         yield from handover_steps_of_target(inputs, group, phase, engine)
         if engine.role == "follower":  # or no report would ever say that the old leader's machine was lost meanwhile
             yield from _silence_steps(inputs, group, process, engine)

@@ -128,13 +128,13 @@ def cut_off_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterat
 
 
 def _cut_off(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead.
+    """The lease cannot be renewed and another member of S has not acknowledged for 1 s: others may soon lead.
 
     (model: fenced_by_own_clock)
     """
     if inputs.seen.lease_left > SERVER_TTL / 2:
         return False
-    others = [a for a in group.in_sync if a != group.leader]
+    others = [a for a in group.in_sync if node_id(inputs.state.uid, a) != engine.node_id]
     return not all(acknowledges(inputs.state, engine, a, within_ms=1_000) for a in others)
 
 
