@@ -38,7 +38,7 @@ from dkv.sim.operators import Operators
 from dkv.sim.users import UserChanges
 from dkv.sim.world import Failure, Shape, World
 
-FAULTY = 20.0  # virtual seconds of the first act
+FAULTY = 22.0  # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0  # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5  # virtual seconds it must stay whole
@@ -166,7 +166,8 @@ class Scenario:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
         await asyncio.sleep(QUIET)
-        self.leadership.at_rest = []
+        goes_home = any(archive.goes_home for archive in world.state.archives.values())  # seconds after all is whole
+        self.leadership.at_rest = None if goes_home else []
         await asyncio.sleep(AT_REST)
         self.leadership.at_the_end()
         self.checkers.at_the_end()

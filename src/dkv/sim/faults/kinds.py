@@ -17,6 +17,7 @@ from dkv.sim.world import Machine, World
 Fault = Callable[[], Awaitable[None]]
 
 RARE = (
+    "kill leader",
     "switchover",
     "stop leader",
     "kill te",
@@ -35,7 +36,7 @@ RARE = (
     "change users",
 )
 """Kinds that often find nothing to strike, and are drawn more often for it."""
-RAREST = ("evict leader", "switchover")
+RAREST = ("evict leader", "switchover", "stop leader", "kill leader")
 """Those of them that hardly ever do."""
 PACES = (0.4, 0.4, 0.65, 1.2, 2.4, 5.0)
 """Mean seconds between faults. What takes a whole domain to begin, such as a handover, is met by runs that are struck seldom."""
@@ -74,7 +75,7 @@ class Faults:
         self._world, self._probes, self._story = world, probes, story
         chance = self._random = random.Random(f"faults {world.seed}")
         self._source = {name: source for source in sources for name in source(world, probes, chance).kinds()}
-        self.chosen = [name for name in self._source if chance.random() < (0.7 if name in RARE else 0.4)]
+        self.chosen = [name for name in self._source if chance.random() < (0.75 if name in RARE else 0.4)]
         often = dict.fromkeys(RARE, (4, 4, 1)) | dict.fromkeys(RAREST, (8, 8, 4))
         self._often = [chance.choice(often.get(name, (4, 1, 1, 1))) for name in self.chosen]
         self.pace = chance.choice(PACES)
