@@ -19,21 +19,16 @@ from tests.e2e.writers import at_work, clients_of
 STORE = "Upgraded"
 TREE = Path(__file__).parents[2] / "src" / "dkv"
 RELEASE = "99.0.0"
+FIELD = "\n    @property\n    def stopping(self)"  # of a database; the new field comes before it
 EDITS = (
-    (
-        "domain/model.py",
-        "    transport: Transport = Transport()\n\n    @property",
-        '    transport: Transport = Transport()\n    colour: str = ""\n\n    @property',
-    ),
-    ("domain/levels.py", "LEVEL = 1\n", "LEVEL = 2\n"),
-    ("domain/levels.py", "import INDEXES, Server,", "import INDEXES, Database, Server,"),
-    (
-        "domain/levels.py",
-        "FIELDS: Mapping[type, Mapping[str, int]] = MappingProxyType({",
-        'FIELDS: Mapping[type, Mapping[str, int]] = MappingProxyType({Database: {"colour": 2}, ',
-    ),
+    ("domain/model.py", FIELD, f'    colour: str = ""\n{FIELD}'),
     ("domain/rules/options.py", "options_at=now)", 'options_at=now, colour="red")'),
 )
+LEVELS = """
+from dkv.domain.model import Database
+LEVEL += 1
+FIELDS = MappingProxyType({**FIELDS, Database: {**FIELDS.get(Database, {}), "colour": LEVEL}})
+"""  # stands at the end of domain/levels.py
 """What the next release has more: a field of databases, which is written whenever options of one are set."""
 
 
@@ -46,6 +41,8 @@ def next_release(tmp_path: Path) -> Path:
         text = (place / "dkv" / name).read_text(encoding="utf-8")
         assert text.count(old) == 1, (name, old)
         (place / "dkv" / name).write_text(text.replace(old, new), encoding="utf-8")
+    with (place / "dkv" / "domain" / "levels.py").open("a", encoding="utf-8") as levels:
+        levels.write(LEVELS)
     metadata = place / f"dkv-{RELEASE}.dist-info" / "METADATA"
     metadata.parent.mkdir()
     compileall.compile_dir(place, quiet=1)  # else its first manager takes seconds to start
