@@ -45,7 +45,7 @@ class SimGuard:
         for start_id in sorted(self.left & self.engines.machine.engines.keys()):
             try:
                 await self.engines.fence(start_id)
-                self.engines.net.seen["fenced by a guard"] += 1
+                self.engines.net.seen["event guard fenced"] += 1
                 self.left.discard(start_id)
             except EngineError:
                 continue

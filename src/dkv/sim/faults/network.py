@@ -131,8 +131,17 @@ class NetworkFaults(Source):
         self.world.net.slow.pop(machine.name, None)
 
     async def isolate_machine(self) -> None:
-        """One machine is cut from all others and the backend; its clients still reach it."""
-        await self._isolate("isolate machine", self.machine())
+        """One machine is cut from all others and the backend; its clients still reach it. Half the time its manager ends too,
+        before that or in the middle of it, and its guard is in charge.
+        """
+        machine, managed = self.machine(), self.random.choice((True, False))
+        if not managed and self.random.choice((True, False)):
+            self.world.kill_manager(machine.name)
+            await self.wait(0.0, 4.0)
+        await self._isolate("isolate machine", machine, managed=managed)
+        if not managed:
+            await self.wait(0.0, 3.0)
+            self.world.start_manager(machine.name)
 
     async def isolate_leader(self) -> None:
         """The machine of a leader that serves, for longer than a lease."""
@@ -141,14 +150,18 @@ class NetworkFaults(Source):
         if leaders:
             await self._isolate("isolate leader", self.world.machines[self.random.choice(leaders).server_id], least=4.0)
 
-    async def _isolate(self, kind: str, machine: Machine, least: float = 0.5) -> None:
+    async def _isolate(self, kind: str, machine: Machine, least: float = 0.5, *, managed: bool = True) -> None:
         away = self.random.uniform(least, 12.0)
         others = [name for name in self.world.machines if name != machine.name]
         self.struck(kind, f"{machine.name} is isolated for {away:.1f} s")
         self._cannot_reach_backend(machine.link, away)
         for name in others:
             self.world.net.cut(machine.name, name)
-        await asyncio.sleep(away)
+        alone = min(away, self.random.uniform(0.0, 2.5))
+        await asyncio.sleep(alone)
+        if not managed:
+            self.world.kill_manager(machine.name)
+        await asyncio.sleep(away - alone)
         for name in others:
             self.world.net.heal((machine.name, name))
         self.world.trace("fault", f"{machine.name} is not isolated any more")
