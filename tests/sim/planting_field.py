@@ -196,16 +196,18 @@ FIELD: tuple[Callable[[], None], ...] = (
     empty_what_was_cut_off,
     wait_for_every_member,
     commit_on_what_another_wrote,
+    removed_nodes_come_back,
+    acknowledge_before_the_disk_has_it,
+    a_clock_jump_is_a_death,
+    a_resync_answers_for_the_old_history,
+    a_backend_outage_fences_leaders,
 )
 
 NOT_YET_FOUND: tuple[Callable[[], None], ...] = (
     compare_offsets_of_other_histories,
     a_leader_that_is_cut_off_is_not_fenced,
-    removed_nodes_come_back,
-    a_backend_outage_fences_leaders,
-    acknowledge_before_the_disk_has_it,
-    a_clock_jump_is_a_death,
     a_switchover_needs_every_copy,
-    a_resync_answers_for_the_old_history,
 )
-"""Those that no seed was seen to find: the fleet has to learn it, or the plant is no mistake here."""
+"""Those that no seed of the present fleet was seen to find. Of offsets: a restarted engine counts from 0, who shares no history
+leaves S when a term opens, and a confirmed write needs every member by name; only a handover whose target led and died is left.
+"""

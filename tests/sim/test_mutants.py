@@ -109,6 +109,11 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "empty what was cut off": (Seeds(1, 400),),
     "wait for every member": (Seeds(1, 400),),
     "commit on what another wrote": (Seeds(1, 400),),
+    "removed nodes come back": (Seeds(1, 400),),
+    "acknowledge before the disk has it": (Seeds(1, 400),),
+    "a clock jump is a death": (Seeds(1, 400),),
+    "a backend outage fences leaders": (Seeds(1, 400),),
+    "a resync answers for the old history": (Seeds(1, 400),),
     # the guard (decision 0092)
     "guard nothing": ("tests/safety/test_guarding.py::test_it_is_fenced_before_another_leads_however_long_the_manager_was_dead",),
     "take a refusal for silence": ("tests/guard/test_judge.py",),
