@@ -9,6 +9,7 @@ from typing import Any
 from dkv.access.passwords import fits
 from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
 from dkv.domain import records
+from dkv.domain.decision import Accepted, Refused
 from dkv.domain.orders import PutRecord
 from dkv.store.memory import MemoryStore
 from tests.api.world import World, orders, scenario
@@ -26,6 +27,22 @@ def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
         assert len(names) == ANSWERS_KEPT
         assert any(f"key-{ANSWERS_KEPT + 19}" in name for name in names)
         assert not any(name.endswith("key-0") for name in names)
+
+    asyncio.run(main())
+
+
+def test_what_the_first_caller_was_shown_beside_the_answer_is_shown_to_no_other() -> None:
+    async def main() -> None:
+        submitter = Submitter(MemoryStore(), clock=lambda: 1, token=lambda: "token")
+        await submitter.create_domain("domain")
+        put = PutRecord(actor="dba", kind="kvstore", key="same", value='"v"')
+        await submitter.submit(put, RequestKey("key", "digest", "ann", {"shown": "once"}))
+        again = await submitter.submit(put, RequestKey("key", "digest", "ann"))
+        assert isinstance(again, Accepted)
+        assert again.answer["shown"] == "once"
+        other = await submitter.submit(put, RequestKey("key", "digest", "bob"))
+        assert isinstance(other, Refused)
+        assert other.code == "key_reused"
 
     asyncio.run(main())
 

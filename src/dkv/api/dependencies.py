@@ -24,17 +24,21 @@ async def idempotency_key(
 ) -> RequestKey | None:
     """The caller's key, bound to this request: its method, its address with the query, its body; None without one.
 
-    The digest is made with the key, which is written nowhere: a body may hold a password, and whoever reads the state is not
+    The digests are made with the key, which is written nowhere: a body may hold a password, and whoever reads the state is not
     to try passwords against a digest that takes no time to make.
     """
     if not key:
         return None
     scope, secret = request.scope, key.encode()
-    content: tuple[bytes, ...] = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
-    if caller := scope.get(CALLER):
-        content += (str(caller.principal).encode(),)
-    bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in content), hashlib.sha256)
-    return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
+    content = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    caller = scope.get(CALLER)
+    principal = str(caller.principal).encode() if caller else b""
+    return RequestKey(hashlib.sha256(secret).hexdigest()[:32], _digest(secret, *content), _digest(secret, principal))
+
+
+def _digest(secret: bytes, *parts: bytes) -> str:
+    """32 hex digits."""
+    return hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in parts), hashlib.sha256).hexdigest()[:32]
 
 
 async def actor_of(request: Request) -> str:

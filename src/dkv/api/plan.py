@@ -5,6 +5,7 @@ The requests go through the very routes that would serve them, with a submitter 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import MutableMapping
@@ -68,7 +69,10 @@ async def plan(body: PlanBody, context: Context, request: Request) -> schemas.Pl
     view = context.view
     dry_run = DryRun(view, context.manager.clock)
     manager = replace(context.manager, submitter=dry_run, dry_run=True)
-    steps = [await _step(request, manager, dry_run, step) for step in body.steps]
+    steps = []
+    for step in body.steps:
+        steps.append(await _step(request, manager, dry_run, step))
+        await asyncio.sleep(0)  # a step waits for nothing by itself, and other requests must have their turns
     return {"revision": view.revision, "steps": steps}
 
 

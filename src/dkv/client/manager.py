@@ -84,7 +84,13 @@ class ManagerClient:
 
     def events(self, after: int = 0, store: str | None = None, by: str | None = None) -> list[schemas.Event]:
         """The events with a sequence above `after`, oldest first; those of a store, of a principal, or all."""
-        return cast("schemas.Events", self.read("/events", after=after, store=store, by=by))["events"]
+        events: list[schemas.Event] = []
+        while True:
+            page = cast("schemas.Events", self.read("/events", after=after, limit=EVENTS_OF_A_PAGE, store=store, by=by))["events"]
+            events += page
+            if len(page) < EVENTS_OF_A_PAGE:
+                return events
+            after = page[-1]["sequence"]
 
     def newest_events(self, count: int, store: str | None = None, by: str | None = None) -> schemas.Events:
         """The newest `count` events as `events`, oldest first, and the sequence of the `oldest` one kept."""
@@ -264,6 +270,7 @@ class ManagerClient:
 
 
 NATIVE = "/admin/v1"
+EVENTS_OF_A_PAGE = 1_000
 
 
 def new_key() -> str:

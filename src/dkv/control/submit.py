@@ -38,11 +38,14 @@ class View:
 class RequestKey:
     """An Idempotency-Key: `name` distinguishes it from all others, `request` is a digest of the one request that it stands for.
 
-    `beside` is remembered with the answer and given back with it: what its caller is shown and no later state contains.
+    `caller` is a digest of whose request it is. The answer is another caller's too: one person is `local uid 0` at the manager of
+    the own machine and a token at all others, and sends one change to all of them. `beside` is remembered with the answer and
+    given back with it, to the same caller only: what a caller is shown and no later state contains.
     """
 
     name: str
     request: str = ""
+    caller: str = ""
     beside: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
@@ -181,7 +184,9 @@ class Submitter:
 def _remember(snapshot: Snapshot, key: RequestKey, decision: Accepted, now: int) -> dict[str, str | None]:
     known = {k: json.loads(v)["at"] for k, v in snapshot.records.items() if k.startswith(ANSWERS)}
     oldest = sorted(known, key=lambda k: known[k])[: max(0, len(known) + 1 - ANSWERS_KEPT)]
-    record = {"at": now, "request": key.request, "answer": {**decision.answer, **key.beside}}
+    record: dict[str, object] = {"at": now, "request": key.request, "answer": {**decision.answer, **key.beside}}
+    if key.beside:
+        record["caller"] = key.caller
     return {**dict.fromkeys(oldest, None), ANSWERS + key.name: json.dumps(record)}
 
 
@@ -190,4 +195,5 @@ def _answered(snapshot: Snapshot, key: RequestKey | None) -> Accepted | Refused 
     if key is None or text is None:
         return None
     record = json.loads(text)
-    return Accepted(view_of(snapshot).state, (), record["answer"]) if record.get("request", "") == key.request else key_reused()
+    same = (record.get("request", ""), record.get("caller", key.caller)) == (key.request, key.caller)
+    return Accepted(view_of(snapshot).state, (), record["answer"]) if same else key_reused()
