@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource
-from dkv.daemon import raise_descriptor_limit
+from dkv.daemon.ports import raise_descriptor_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 raise_descriptor_limit()
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))

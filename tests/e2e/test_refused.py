@@ -19,7 +19,7 @@ from typing import NoReturn
 import apsw
 import pytest
 
-import dkv.daemon  # noqa: F401  imported before managers are forked
+import dkv.daemon.program  # noqa: F401  imported before managers are forked
 from dkv.cli.main import main
 from dkv.client.credentials import basic
 from dkv.engine import binary

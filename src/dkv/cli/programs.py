@@ -269,7 +269,7 @@ def manager_run(session: Session, bound: Bound) -> int:
     refuse_elsewhere()
     settings, joining = _settings(bound), _joining(session, bound)
     gc.disable()  # what is imported stays: a search for garbage in it takes a tenth of the start, and time later on
-    run = _function("dkv.daemon", "run")
+    run = _function("dkv.daemon.program", "run")
     gc.freeze()
     gc.enable()
     return int(run(settings, joining))

@@ -1,0 +1,1 @@
+"""The manager as a program, composed of its parts: `program.run` is `dkv manager run`."""
