@@ -85,7 +85,7 @@ def test_somebody_else_killed_it(domain: LocalDomain) -> None:
     chain = domain.do("show", "events", "--why", str(led[-1]["sequence"])).out.splitlines()
     assert "group Lone/UNPARTITIONED serves" in chain[0]
     assert f"because process {start_id} ended unexpectedly" not in chain[0]
-    assert f"process {start_id} ended: killed by signal 9, sender unknown" in chain[-2]
+    assert f"lone-1 (process {start_id}) ended: killed by signal 9, sender unknown" in chain[-2]
     assert chain[-1] == "Root cause: ProcessExited, reported by s1."
 
 

@@ -64,6 +64,7 @@ class Contexts:
             if self._calling is None:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 context.check_hostname = False
+                context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # else Python before 3.11.4 takes a cut answer for a whole one
                 self._calling = self._loaded(context)
             return self._calling
 

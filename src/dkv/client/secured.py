@@ -22,8 +22,7 @@ _NO_ISSUER = (2, 18, 19, 20, 21)
 
 def secure(plain: socket.socket, host: str, authorities: str) -> ssl.SSLSocket:
     """TLS with a manager whose certificate one of the authorities, in PEM, signed for it. Raises OSError, BadCredentials."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = _context()
     try:
         context.load_verify_locations(cadata=authorities)
     except (ssl.SSLError, ValueError) as error:
@@ -31,6 +30,14 @@ def secure(plain: socket.socket, host: str, authorities: str) -> ssl.SSLSocket:
             f"The authorities that are known here cannot be used: {error}.", "Name another DKV_CA_FILE, or run dkv login again."
         ) from error
     return context.wrap_socket(plain, server_hostname=host, suppress_ragged_eofs=False)
+
+
+def _context() -> ssl.SSLContext:
+    """A client's. An end that TLS did not announce is an error; Python before 3.11.4 has to be told."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
 
 
 def shown_authorities(host: str, port: int, timeout: float) -> list[str]:
@@ -45,7 +52,7 @@ def shown_authorities(host: str, port: int, timeout: float) -> list[str]:
 def shown_authority(host: str, port: int, timeout: float) -> dict[str, Any]:
     """What whatever listens there answers about its authority. Nothing is proven by that, and nothing is sent but the question.
     Raises OSError, NotHttp."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
