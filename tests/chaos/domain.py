@@ -137,9 +137,9 @@ class ChaosDomain(HostsDomain):
                     self.ended_alone.append((time.monotonic(), place.server_id, int(child.returncode)))
                     due[place.server_id] = time.monotonic() + SERVICE_PAUSE
                 elif time.monotonic() >= due.get(place.server_id, 0.0):
-                    self.start_manager(place.server_id)
+                    self.relaunch_manager(place.server_id)
 
-    def start_manager(self, server_id: str) -> None:
+    def relaunch_manager(self, server_id: str) -> None:
         """Start a manager, without waiting for it."""
         with self._starting:
             child = self._managers.get(server_id)
