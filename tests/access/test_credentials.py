@@ -118,6 +118,16 @@ def test_a_manager_that_began_to_ask_later_is_found_when_it_refuses(tmp_path: Pa
         assert len(place.port.requests) == 2 and len(own.requests) == 2
 
 
+def test_a_manager_that_runs_since_before_its_sockets_name_had_a_pid_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with manager(tmp_path) as place:
+        with monkeypatch.context() as before_the_upgrade:
+            before_the_upgrade.setattr("os.getpid", lambda: "self")
+            place.open_socket()
+        assert own_socket.find(*place.endpoint[:2]) is not None
+
+
 def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: Path) -> None:
     with manager(tmp_path) as place:
         own = place.open_socket()

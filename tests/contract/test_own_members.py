@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -242,6 +243,24 @@ def filled_but(disk: Path, left: int) -> Path:
     ballast = fill_up(disk)
     os.truncate(ballast, ballast.stat().st_size - left)
     return ballast
+
+
+@scene
+async def test_a_member_that_a_manager_of_an_older_release_started_is_adopted(
+    file: Path, machine: Callable[..., Machine]
+) -> None:
+    """It wrote no `peer`; and one of a newer release may have written what this one does not know."""
+    await file_at(file)
+    first = machine()
+    await first.move(file)
+    before = first.process.running()
+    record = first.process.spec.directory / RECORD
+    written = json.loads(record.read_text())
+    del written["peer"]
+    record.write_text(json.dumps({**written, "later": 1}))
+    after = first.process.running()
+    assert before is not None and after == replace(before, peer="")
+    first.process.refuse_another_address()
 
 
 @scene

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from dkv.constants import MANAGER_LOCK, MANAGER_SOCKET
 
-_BOUND = re.compile(rf" /proc/(\d+)/fd/\d+/{re.escape(MANAGER_SOCKET)}$", re.MULTILINE)
+_BOUND = re.compile(rf" /proc/(\d+)/fd/\d+/{re.escape(MANAGER_SOCKET)}$")
 _LISTENS = "0A"  # a socket's state in /proc/net/tcp, whose listening sockets come first
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as SO_PEERCRED gives them
 
@@ -113,10 +113,13 @@ def _in_hex(packed: bytes) -> str:
 def _managers() -> Iterator[int]:
     """The processes that say they are managers: each bound its own socket by a name with its pid, which the kernel shows.
 
-    Read within 0.1 ms. The table of file locks, which would say it too, makes its reader wait up to 20 ms for the kernel.
+    Read within 0.1 ms. The table of file locks makes its reader wait up to 20 ms for the kernel, so it comes last: a manager that
+    was started before its dkv was upgraded named its socket without a pid.
     """
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
         yield from {int(pid): None for line in table for pid in _BOUND.findall(line)}
+    with open("/proc/locks", encoding="ascii") as table:
+        yield from {int(fields[4]): None for fields in map(str.split, table) if fields[1] == "FLOCK"}
 
 
 def _opened(pid: int) -> set[str]:

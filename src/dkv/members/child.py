@@ -96,8 +96,9 @@ class MemberProcess:
         try:
             with files.proven(self.spec.directory / RECORD) as file:
                 written = json.loads(file.read())
-            return Running(**{f.name: written[f.name] for f in fields(Running)})  # a newer dkv may have written more
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            names = {f.name for f in fields(Running)}  # a newer dkv may have written more, and an older one less
+            return Running(**{name: value for name, value in written.items() if name in names})
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
         except OSError as error:
             raise Unavailable(
