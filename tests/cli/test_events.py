@@ -143,6 +143,7 @@ def test_each_event_says_why_by_which_command_who_and_from_which(manager: str) -
         "#41 2026-01-01 00:00:00Z group db/g1 VACANT -> ASSIGNED because archive 2 is in sync (PositionReported by s1; from #39)",
         "#42 2026-01-01 00:00:00Z process 9 was requested (StartProcess by operator)",
     ]
+    assert sum("/stores" in path for path in Manager.requests) == 1, "names are read once, not for each unknown number"
 
 
 def test_events_that_are_no_longer_kept_are_mentioned(manager: str) -> None:
@@ -160,6 +161,7 @@ def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
         "  because #38 2026-01-01 00:00:00Z process 1 ended: killed by signal 9, sender unknown",
         "Root cause: ProcessExited, reported by s1.",
     ]
+    assert sum("/stores" in path for path in Manager.requests) == 1
 
 
 def test_a_chain_ends_at_an_order_or_where_the_log_does(manager: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -177,9 +177,10 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     if screen.as_json:
         screen.data(events)
         return DONE
-    names = Names(client)
-    for event in events:
-        screen.line(names.put_into(logged(event)))
+    names, sentences = Names(client), [logged(event) for event in events]
+    names.look_up(sentences)
+    for sentence in sentences:
+        screen.line(names.put_into(sentence))
     if len(events) < limit and log["oldest"] > 1:
         screen.note(f"Events before #{log['oldest']} are no longer kept.")
     if not events:
@@ -191,8 +192,9 @@ def _show_chain(screen: Screen, client: ManagerClient, chain_view: schemas.Chain
     if screen.as_json:
         screen.data(chain_view)
         return DONE
-    names = Names(client)
-    for line in chain(chain_view["events"], chain_view["trimmed"]):
+    names, lines_of_chain = Names(client), list(chain(chain_view["events"], chain_view["trimmed"]))
+    names.look_up(lines_of_chain)
+    for line in lines_of_chain:
         screen.line(names.put_into(line))
     return DONE
 
@@ -227,11 +229,15 @@ class Names:
 
     def put_into(self, sentence: str) -> str:
         """The sentence with names in front of numbers: `orders-3 (process 18)`."""
-        numbers = set(NUMBERED.findall(sentence))
+        self.look_up([sentence])
+        return NUMBERED.sub(lambda match: _named(match[0], self._names[match[0]]), sentence)
+
+    def look_up(self, sentences: Iterable[str]) -> None:
+        """Read once for all of them: a long log has the numbers of many that nobody knows any more."""
+        numbers = {number for sentence in sentences for number in NUMBERED.findall(sentence)}
         if numbers - self._names.keys():
             self._read()
             self._names.update((number, None) for number in numbers - self._names.keys())
-        return NUMBERED.sub(lambda match: _named(match[0], self._names[match[0]]), sentence)
 
     def _read(self) -> None:
         with suppress(ClientError):
