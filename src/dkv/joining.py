@@ -124,11 +124,11 @@ def _shown(peer: Endpoint) -> Mapping[str, Any]:
     try:
         return secured.shown_authority(peer.host, peer.port, WITHIN)
     except NotHttp as error:
-        raise ManagerError(f"What listens at {peer} is no manager under access control.", "Check --peer.") from error
+        raise ManagerError(f"What listens at {peer} is no manager under access control.", "Check --join.") from error
     except OSError as error:
         why, hint = secured.failure(error)
         why = why or error.strerror or "it does not answer"
-        hint = hint or "Give --peer the address of a manager of the domain, and see that it runs."
+        hint = hint or "Give --join the address of a manager of the domain, and see that it runs."
         raise ManagerError(f"The manager at {peer} cannot be asked: {why}.", hint) from error
 
 

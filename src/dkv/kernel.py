@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
 import time
 from dataclasses import dataclass
+
+ARGUMENTS_BEGIN = 45  # of the fields that `stat` answers: the address of the first argument
 
 
 def boot_id() -> str:
@@ -48,6 +51,19 @@ def command_line(pid: int) -> str:
             return file.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def hide_argument(text: str) -> None:
+    """Write stars over an argument of this process, which any user may read in /proc/PID/cmdline. Does nothing where the kernel
+    does not let a process write its own memory by /proc.
+    """
+    fields, given = stat(os.getpid()), text.encode()
+    with contextlib.suppress(OSError), open("/proc/self/cmdline", "rb") as file:
+        at, begins = file.read().find(given), int(fields[ARGUMENTS_BEGIN]) if fields else 0
+        if at >= 0 and begins:
+            with open("/proc/self/mem", "r+b", buffering=0) as memory:
+                memory.seek(begins + at)
+                memory.write(b"*" * len(given))
 
 
 def owner(pid: int) -> int:

@@ -38,7 +38,7 @@ def test_settings_that_are_given_go_into_the_unit_and_paths_are_whole(tmp_path: 
     text = unit("--bind", "10.0.0.11", "--data-dir", "a b%", "--config", "dkv.toml", "--run-as", "ann", "--peer", "10.0.0.12")
     assert (
         f"ExecStart=/opt/dkv/bin/dkv manager run --config {tmp_path}/dkv.toml --bind 10.0.0.11"
-        f' --data-dir "{tmp_path}/a b%%" --peer 10.0.0.12\n'
+        f' --data-dir "{tmp_path}/a b%%" --join 10.0.0.12\n'
     ) in text
     assert "User=ann\n" in text
     assert "StateDirectory" not in text

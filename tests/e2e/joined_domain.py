@@ -25,7 +25,7 @@ class JoinedDomain(Domain):
     def join(self, host: Host, by: Host, **environ: str) -> Said:
         """Have a host join; what its manager printed, if it ended."""
         token = self.do(by, "create", "join-token", "--managers", by.address).strip()
-        return self._run(host, "--peer", by.address, DKV_JOIN_TOKEN=token, **environ)
+        return self._run(host, "--join", by.address, DKV_JOIN_TOKEN=token, **environ)
 
     def restart(self, host: Host) -> None:
         self._run(host)

@@ -10,6 +10,7 @@ import pytest
 
 from dkv.access import crypto
 from dkv.client.secured import certificates_in
+from dkv.kernel import command_line
 from tests.e2e.local_domain import LocalDomain, Manager, local_domain, wait_for
 
 ON = {"DKV_ACCESS_CONTROL": "on", "DKV_TLS": "on"}
@@ -41,27 +42,33 @@ def phase(domain: LocalDomain) -> str:
 
 def test_a_third_server_joins_with_a_token_and_is_one_of_the_domain(domain: LocalDomain) -> None:
     first = domain.managers[0]
-    made = domain.do("create", "join-token", "--expires", "10m")
+    made = domain.do("get", "token", "--expires", "10m", "--uses", "1")
     token = made.out.strip()
     assert token.startswith("dkv1.") and "is taken until" in made.err
     third = domain.manager(3, ON)
     domain.managers.append(third)
-    secret = domain.root / "token"
-    secret.write_text(f"{token}\n")
-    secret.chmod(0o600)
-    third.words = ("--peer", f"{first.host}:{first.port}", "--join-file", str(secret))
+    third.words = ("--join", f"{first.host}:{first.port}", "--token", token)
     third.state = ""
     third.restart()
+    assert third.process is not None
+    shown = command_line(third.process.pid)
+    assert "--token ****" in shown and token not in shown, "other users of the machine see the command line"
     servers = {server["serverId"]: server for server in domain.client.domain()["servers"]}
     assert set(servers) == {"s1", "s2", "s3"} and servers["s3"]["certificateDaysLeft"] in (None, 89, 90)
     assert fingerprints(third) == fingerprints(first)
     assert not (third.data_dir / "domain.sqlite").exists()
     assert "used 1 of 1 times" in domain.do("get", "join-tokens").out
     secret_part = token.split(".")[3]
-    files = [path for path in domain.root.rglob("*") if path.is_file() and path != secret]
+    files = [path for path in domain.root.rglob("*") if path.is_file()]
     assert not [path for path in files if secret_part in path.read_bytes().decode("latin-1")]
     third.kill()
     third.restart()  # with the same words: what it joined is known, nothing is asked again
+    third.kill()
+    secret = domain.root / "token"
+    secret.write_text(f"{token}\n")
+    secret.chmod(0o600)
+    third.words = ("--peer", f"{first.host}:{first.port}", "--join-file", str(secret))  # as a unit of an older release has it
+    third.restart()
     third.kill()
     third.words = ()
     third.restart()

@@ -31,7 +31,7 @@ def test_the_managers_of_the_compose_file_have_addresses_and_volumes_of_their_ow
     assert [b["--server-id"] for b in bound] == ["s1", "s2", "s3"]
     addresses = [b["--bind"] for b in bound]
     assert addresses == re.findall(r"ipv4_address: (\S+)", COMPOSE), "each binds the address that it is given"
-    assert [b["--peer"] for b in bound] == [None, addresses[0], addresses[0]]
+    assert [b["--join"] for b in bound] == [None, addresses[0], addresses[0]]
     (subnet,) = re.findall(r"subnet: (\S+)", COMPOSE)
     assert all(ipaddress.ip_address(address) in ipaddress.ip_network(subnet) for address in addresses)
     volumes = re.findall(r'volumes: \["(\w+):/var/lib/dkv"\]', COMPOSE)

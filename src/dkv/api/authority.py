@@ -207,7 +207,7 @@ async def join(body: JoinBody, context: Context, signing: Signs) -> schemas.Admi
         public_key = crypto.requested_key(body.request)
     except Malformed as error:
         message = f"The certificate request cannot be used: {error}."
-        raise refuse("bad_certificate", message, "Let dkv manager run --peer make it.") from error
+        raise refuse("bad_certificate", message, "Let dkv manager run --join make it.") from error
     command = AdmitServer(
         token_id=body.token,
         hashed_secret=join_tokens.hashed(body.secret),

@@ -29,7 +29,7 @@ FILES = ":files"
 """Instead of words: the shell completes the name of a file."""
 
 TAKES_FILE = frozenset(
-    "--file --config --data-dir --join-file --output --output-file --output-dir --ca --token-file --password-file --capture-file "
+    "--file --config --data-dir --output --output-file --output-dir --ca --token-file --password-file --capture-file "
     "--dir --backup-dirs --default-backup-dir --archive-path".split()
 )
 VALUES = {

@@ -39,7 +39,7 @@ def login(session: Session, bound: Bound) -> int:
     targets = endpoints(bound["--managers"] or session.managers() or [HERE], MANAGER_PORT)
     authorities = _named_authorities(bound, targets) or _known_authorities(session)
     _verify(session, targets, authorities)
-    given = _of_user(session, user) if user else {"DKV_TOKEN": read_token(file) if file else _typed(session, "Token: ")}
+    given = _of_user(session, user) if user else {"DKV_TOKEN": read_token(file) if file else typed(session, "Token: ")}
     keep(session, given, targets, authorities)
     return DONE
 
@@ -59,7 +59,7 @@ def of_cmdlet(session: Session, bound: Bound, targets: Sequence[Endpoint]) -> No
     if user or token:
         authorities = _known_authorities(session)
         _verify(session, targets, authorities)
-        keep(session, _of_user(session, user) if user else {"DKV_TOKEN": _typed(session, "Token: ")}, targets, authorities)
+        keep(session, _of_user(session, user) if user else {"DKV_TOKEN": typed(session, "Token: ")}, targets, authorities)
 
 
 def _named_authorities(bound: Bound, targets: Sequence[Endpoint]) -> str:
@@ -129,10 +129,10 @@ def keep(session: Session, given: dict[str, str], targets: Sequence[Endpoint], a
 
 
 def _of_user(session: Session, name: str) -> dict[str, str]:
-    return {"DKV_USER": name, "DKV_PASSWORD": _typed(session, f"Password of {name}: ")}
+    return {"DKV_USER": name, "DKV_PASSWORD": typed(session, f"Password of {name}: ")}
 
 
-def _typed(session: Session, question: str) -> str:
+def typed(session: Session, question: str) -> str:
     """A secret from the keyboard, which does not show it, or the first line of standard input."""
     if sys.stdin is None:
         raise CliError("There is no standard input to read a secret from.", "Use --token-file.")
@@ -146,5 +146,5 @@ def _typed(session: Session, question: str) -> str:
         except EOFError:
             secret = ""
     if not secret:
-        raise CliError("No secret was given; nothing was kept.", "Type it, or write it to standard input.")
+        raise CliError("No secret was given; nothing was changed.", "Type it, or write it to standard input.")
     return secret

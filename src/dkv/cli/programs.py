@@ -36,6 +36,9 @@ SETTINGS = (
         "where the domain state is kept: sqlite:PATH or etcd:https://HOST:PORT,...; default: sqlite:DATA-DIR/domain.sqlite",
     ),
 )
+FROM_INPUT = "-"
+JOIN = Param("--join", "text", "join the domain of the manager at HOST:PORT first, with a join token")
+TOKEN_FILE = Param("--token-file", "text", "the file that holds the join token", aliases=("joinfile",))
 FILE = Param("--file", "text", "the backup file's path", required=True, position=0)
 STATE = Param("--state", "text", "where the new domain state is written: sqlite:PATH", required=True)
 YES = Param("--yes", "switch", "write without asking", default=False)
@@ -47,9 +50,10 @@ VERBS = (
         "programs:manager_run",
         (
             *SETTINGS,
-            Param("--peer", "text", "join the domain of the manager at this address first, with a join token"),
-            Param("--join", "text", "the join token; better in --join-file or DKV_JOIN_TOKEN, which no other user can see"),
-            Param("--join-file", "text", "the file that holds the join token"),
+            JOIN,
+            Param("--token", "text", "the join token; - reads it from standard input; default: DKV_JOIN_TOKEN"),
+            TOKEN_FILE,
+            Param("--peer", "text", "the former name of --join; with it, --join is the token"),
         ),
         alone=True,
     ),
@@ -73,8 +77,8 @@ VERBS = (
             Param("--print", "switch", "print the unit, and change nothing", default=False),
             Param("--run-as", "text", "the user that the manager and its engines run as", default="dkv"),
             *SETTINGS,
-            Param("--peer", "text", "join the domain of the manager at this address first, with a join token"),
-            Param("--join-file", "text", "the file that holds the join token; that user has to be able to read it"),
+            JOIN._replace(aliases=("peer",)),
+            TOKEN_FILE._replace(help="the file that holds the join token; that user has to be able to read it"),
         ),
         alone=True,
     ),
@@ -277,18 +281,36 @@ def manager_run(session: Session, bound: Bound) -> int:
 
 def _joining(session: Session, bound: Bound) -> Any:
     """With what a new server joins; None where none is to. Raises Usage, CliError."""
-    only_one(bound, "--join", "--join-file")
-    peer, token, file = bound["--peer"], bound["--join"], bound["--join-file"]
-    if not peer:
+    address, token = join_words(bound["--join"], bound["--peer"], bound["--token"])
+    file = bound["--token-file"]
+    if token and file:
+        raise Usage("--token and --token-file exclude each other.", "Give one of them.")
+    if not address:
         if token or file:
-            raise Usage("A join token needs a manager to show it to.", "Give --peer ADDRESS.")
+            raise Usage("A join token needs a manager to show it to.", "Give --join HOST:PORT.")
         return None
-    if file:
-        token = read_token(file)
-    token = token or session.environ.get("DKV_JOIN_TOKEN")
+    if token and token != FROM_INPUT:
+        _function("dkv.kernel", "hide_argument")(token)  # other users see the command line of a process
+    if token == FROM_INPUT:
+        from dkv.cli.login import typed
+
+        token = typed(session, "Join token: ")
+    token = read_token(file) if file else token or session.environ.get("DKV_JOIN_TOKEN")
     if not token:
-        raise Usage("--peer needs a join token.", "Give --join-file FILE or DKV_JOIN_TOKEN; dkv create join-token makes one.")
-    return _function("dkv.joining", "Joining")(token, peer)
+        raise Usage("--join needs a join token.", "Give --token-file FILE or DKV_JOIN_TOKEN; dkv get token makes one.")
+    return _function("dkv.joining", "Joining")(token, address)
+
+
+def join_words(join: str | None, peer: str | None, token: str | None) -> tuple[str | None, str | None]:
+    """The address of a manager to join, and the token, of the words on a command line. Raises Usage.
+
+    Before there was --token, --peer had the address and --join the token; such units and scripts go on.
+    """
+    if not peer:
+        return join, token
+    if join and token:
+        raise Usage("--peer and --join say both where to join.", "Write --join HOST:PORT and --token-file FILE.")
+    return peer, join or token
 
 
 def manager_stop(session: Session, bound: Bound) -> int:

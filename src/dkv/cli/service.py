@@ -24,7 +24,7 @@ SYSTEM_DIRECTORY = "/etc/systemd/system"
 SYSTEM_DATA = "/var/lib/dkv"
 SYSTEM_CONFIG = "/etc/dkv/dkv.toml"
 HEAD = "# Made by `dkv service install`, which writes it anew; `systemctl edit dkv-manager` adds to it."
-JOINING = ("--peer", "--join-file")
+JOINING = ("--join", "--token-file")
 
 COMMON = """\
 Type=notify
@@ -130,7 +130,7 @@ def _options(bound: Bound, data: str) -> Iterator[str]:
     values["--data-dir"] = data
     for name, value in values.items():
         if value:
-            yield from (name, os.path.abspath(value) if name in ("--config", "--data-dir", "--join-file") else value)
+            yield from (name, os.path.abspath(value) if name in ("--config", "--data-dir", "--token-file") else value)
 
 
 def quoted(word: str) -> str:

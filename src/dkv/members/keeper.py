@@ -123,7 +123,7 @@ class MemberKeeper:
         if kinship is Lineage.FORMER:
             raise Unusable(
                 f"this domain was recovered on server {server.server_id}, and what this server knows is from before that",
-                f"End the engines here, and let this server join again: dkv manager run --peer {server.host}:{server.port}",
+                f"End the engines here, and let this server join again: dkv manager run --join {server.host}:{server.port}",
             )
         if kinship is Lineage.OTHER and server.server_id not in self._other_lineages:
             self._other_lineages.add(server.server_id)

@@ -115,5 +115,5 @@ class HostsDomain(Domain):
     def _command(self, place: Place) -> list[str]:
         words = super()._command(place)
         words = words[: words.index("--state")]
-        peer = ["--peer", self._first.host] if self._joining else []
+        peer = ["--join", self._first.host] if self._joining else []
         return [*self.hosts[place.server_id].inside, *words, *peer]

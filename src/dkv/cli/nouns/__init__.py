@@ -43,6 +43,7 @@ MORE = {
     "database": ("nouns.checks", "nouns.hotcopies", "nouns.maintenance"),
     "process": ("nouns.checks",),
     "server": ("nouns.checks",),
+    "token": ("nouns.authority",),
     "servers": ("nouns.checks",),
 }
 

@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 OF_STORE = DB_NAME._replace(required=False, help="the store whose engines' authority it is; default: the managers'")
 POLL = 0.25  # s between two looks
 
-VERBS = (
-    Cmdlet(
-        "create join-token",
-        "Makes a token with which a new server joins the domain, and prints it; it is shown only this once.",
-        "nouns.authority:create_join_token",
-        (
-            Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h"),
-            Param("--uses", "number", "number of servers that may join with it", default=1, high=1_000),
-            *CHANGES,
-        ),
+CREATE_JOIN_TOKEN = Cmdlet(
+    "create join-token",
+    "Makes a token with which a new server joins the domain, and prints it; it is shown only this once.",
+    "nouns.authority:create_join_token",
+    (
+        Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h"),
+        Param("--uses", "number", "number of servers that may join with it", default=1, high=1_000),
+        *CHANGES,
     ),
+)
+
+VERBS = (
+    CREATE_JOIN_TOKEN,
+    CREATE_JOIN_TOKEN._replace(name="get token", synopsis="The same as create join-token: a token for manager run --join."),
     Cmdlet(
         "get join-tokens",
         "Lists join tokens, those that were used or expired too; never their secrets.",
