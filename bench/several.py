@@ -55,12 +55,14 @@ def main() -> None:
     """Measure, record, print."""
     wish = arguments(
         __doc__,
+        list(STEPS),
         losses=(100, 2, "losses of the leader's host"),
         peer_losses=(20, 1, "the same of the peer, node timeout 5 s"),
         default_losses=(10, 1, "the same of the peer, default node timeout"),
         kills=(40, 2, "kills of the leader's engine, with the state on etcd and in a file"),
         joins=(10, 1, "joins of a host"),
-        seconds=(10, 2, "length of each load of many clients, three of each"),
+        loads=(3, 1, "loads of many clients, for each number of clients and side"),
+        seconds=(10, 2, "length of each load of many clients"),
         idle=(60, 3, "length of each of three windows of an idle manager, s"),
         engines=(20, 4, "engines of the idle manager"),
         calm=(600, 10, "length of the time in which nothing may fail over, s"),
@@ -70,18 +72,10 @@ def main() -> None:
     if why := why_none():
         sys.exit(f"Hosts cannot be had: {why}.")
     recorder = Recorder("several", wish.quick, vars(wish))
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("domain commits", lambda: commits(recorder)),
-        ("a stock cluster, and puts of etcd", lambda: beside(recorder, wish)),
-        ("the state in one file", lambda: in_one_file(recorder, wish)),
-        ("the state on etcd", lambda: on_etcd(recorder, wish)),
-        ("joins", lambda: joins(recorder, wish)),
-        ("an idle manager", lambda: idle(recorder, wish)),
-    ]
-    for name, step in steps:
+    for name in wish.only:
         say(f"{time.strftime('%H:%M:%S')} {name}")
         try:
-            step()
+            STEPS[name](recorder, wish)
         except Exception as trouble:  # noqa: BLE001  what one step meets must not take the others' numbers with it
             recorder.add("gave_up", step=name, why=f"{type(trouble).__name__}: {trouble}")
             say(f"gave up: {trouble}")
@@ -92,7 +86,7 @@ def main() -> None:
 
 
 def on_etcd(recorder: Recorder, wish: Namespace) -> None:
-    """Losses of hosts, kills of engines, many confirming clients and a calm time, in one domain."""
+    """Losses of hosts, kills of engines and a calm time, in one domain."""
     with on_hosts(3, restart_budget="1000") as stage:
         stage.make(STORE, "-ReplicationFactor", "3", *INSECURE)
         writers = start_writers(stage, wish)
@@ -105,7 +99,6 @@ def on_etcd(recorder: Recorder, wish: Namespace) -> None:
                 writer.stop()
         for writer in writers:
             recorder.add("proof", side="dkv", writer=writer.kind, at_end=True, **proven(writer, at_end=True))
-        confirm_many(stage, recorder, wish)
 
 
 def start_writers(stage: Hosts, wish: Namespace) -> tuple[Writer, Writer]:
@@ -237,45 +230,17 @@ def in_one_file(recorder: Recorder, wish: Namespace) -> None:
                 writer.stop()
 
 
-def confirm_many(stage: Hosts, recorder: Recorder, wish: Namespace) -> None:
-    """Confirmed writes of many clients on two copies."""
-    two = ",".join(stage.domain.managers[:2])
-    stage.cmdlet("New-DkvStore", "-Name", "pair", "-InstancePrefix", "pair", "-ReplicationFactor", "2", *INSECURE,
-                 "-ClustronPort", "7911", "-ClientPort", "7961", "-Managers", two)  # fmt: skip
-    stage.cmdlet("Start-DkvStore", "-Name", "pair")
-    stage.whole("pair")
-    for clients in CLIENTS:
-        for number in range(3):
-            done = load("confirmed", clients, wish.seconds, "pair", two)
-            recorder.add("writes", side="dkv", clients=clients, number=number, per_second=done / wish.seconds)
-
-
-CLIENTS = (1, 16, 64)
-
-
-def load(kind: str, clients: int, seconds: int, *more: str) -> int:
-    """How many writes of so many clients ended well."""
-    words = [sys.executable, str(HERE / "kit" / "load.py"), kind, str(clients), str(seconds), *more]
-    return int(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=seconds + 60).stdout)
-
-
 # Beside it ------------------------------------------------------------------------------------------------------------
 
 
 def beside(recorder: Recorder, wish: Namespace) -> None:
-    """Stock Valkey and stock etcd on the same hosts; the domain there has no store."""
+    """Stock Valkey on the same hosts; the domain there has no store."""
     with on_hosts(3) as stage:
         for side, timeout in TIMEOUTS.items():
             try:
                 lose_peer_hosts(stage, recorder, wish, (side, timeout))
             except RuntimeError as never:  # a peer that does not come back must not take the other numbers with it
                 recorder.add("gave_up", step=side, why=str(never))
-        with bare_etcd(stage) as endpoints:
-            time.sleep(3)
-            for clients in CLIENTS:
-                for number in range(3):
-                    done = load("etcd", clients, wish.seconds, ",".join(endpoints))
-                    recorder.add("writes", side="etcd", clients=clients, number=number, per_second=done / wish.seconds)
 
 
 def lose_peer_hosts(stage: Hosts, recorder: Recorder, wish: Namespace, which: tuple[str, int]) -> None:
@@ -313,7 +278,39 @@ def lose_primary(stage: Hosts, peer: HostPeer, writer: Writer, recorder: Recorde
     recorder.add("proof", side=side, writer=writer.kind, how=how, at_end=False, **proven(writer))
 
 
-def commits(recorder: Recorder) -> None:
+CLIENTS = (1, 16, 64)
+SIDES = {"coroutines": "confirmed", "threads": "threads", "etcd": "etcd"}  # what `kit/load.py` calls them
+
+
+def writes(recorder: Recorder, wish: Namespace) -> None:
+    """Confirmed writes on two copies and puts of stock etcd on three hosts, in turns."""
+    with on_hosts(3) as stage:
+        two = ",".join(stage.domain.managers[:2])
+        stage.cmdlet("New-DkvStore", "-Name", "pair", "-InstancePrefix", "pair", "-ReplicationFactor", "2", *INSECURE,
+                     "-ClustronPort", "7911", "-ClientPort", "7961", "-Managers", two)  # fmt: skip
+        stage.cmdlet("Start-DkvStore", "-Name", "pair")
+        engines = [instance["process"]["pid"] for instance in stage.whole("pair")["instances"]]
+        with bare_etcd(stage) as (endpoints, members):
+            time.sleep(3)
+            beside = {"etcd": ([",".join(endpoints)], members)}
+            for number in range(wish.loads):
+                for clients in CLIENTS:
+                    for side in SIDES:
+                        more, servers = beside.get(side, (["pair", two], engines))
+                        made = load(SIDES[side], clients, wish.seconds, more, servers)
+                        recorder.add("writes", side=side, clients=clients, number=number, **made)
+
+
+def load(kind: str, clients: int, seconds: int, more: Sequence[str], servers: Sequence[int]) -> dict[str, float]:
+    """How many writes of so many clients ended well each second, and the processor time of each on both sides."""
+    words = [sys.executable, str(HERE / "kit" / "load.py"), kind, str(clients), str(seconds), *more]
+    before = sum(map(cpu_seconds, servers))
+    ended = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + 60)
+    done, took = max(1, int(ended.stdout)), sum(map(cpu_seconds, servers)) - before
+    return {"per_second": done / seconds, "client_us": 1000 * float(ended.stderr) / done, "servers_us": 1e6 * took / done}
+
+
+def commits(recorder: Recorder, wish: Namespace) -> None:
     """Commits of the domain on three members, one writer and four, beside etcd's own guarded transaction."""
     with tempfile.TemporaryDirectory() as scratch, cluster(Path(scratch, "etcd"), 3) as members:
         recorder.add("commits", side="etcd alone", writers=1, per_second=asyncio.run(domain_commits.alone(members)))
@@ -351,6 +348,17 @@ def idle(recorder: Recorder, wish: Namespace) -> None:
             for what, pid in pids.items():
                 percent = 100 * (cpu_seconds(pid) - before[what]) / took
                 recorder.add("idle", what=what, number=number, engines=wish.engines, percent=percent)
+
+
+STEPS: dict[str, Callable[[Recorder, Namespace], None]] = {
+    "commits": commits,
+    "writes": writes,
+    "peer": beside,
+    "file": in_one_file,
+    "etcd": on_etcd,
+    "joins": joins,
+    "idle": idle,
+}
 
 
 # Results --------------------------------------------------------------------------------------------------------------
@@ -423,12 +431,23 @@ def _calm(raw: Sequence[Raw]) -> Table:
 def _writes(raw: Sequence[Raw]) -> Table:
     rows = []
     for clients in CLIENTS:
-        rates = {s: [r["per_second"] for r in of(raw, "writes", side=s, clients=clients)] for s in ("dkv", "etcd")}
-        if all(rates.values()):
-            ratio = median(rates["dkv"]) / median(rates["etcd"])
-            numbers = [f"{median(rates[side]):.0f}" for side in ("dkv", "etcd")]
-            rows.append((str(clients), *numbers, f"{ratio:.2f}", f"{CONFIRMED_RATIO:g} {verdict(ratio, CONFIRMED_RATIO, False)}"))
-    header = ("clients", "confirmed on two copies /s", "etcd put /s", "ratio", "target")
+        made = {side: of(raw, "writes", side=side, clients=clients) for side in SIDES}
+        if all(made.values()):
+            rates = {side: median(r["per_second"] for r in made[side]) for side in SIDES}
+            costs = {side: median(r["client_us"] + r["servers_us"] for r in made[side]) for side in SIDES}
+            ratio = rates["coroutines"] / rates["etcd"]
+            judged = f"{CONFIRMED_RATIO:g} {verdict(ratio, CONFIRMED_RATIO, False)}"
+            numbers = [f"{rates[side]:.0f}" for side in SIDES]
+            rows.append((str(clients), *numbers, f"{ratio:.2f}", f"{costs['coroutines']:.0f} / {costs['etcd']:.0f}", judged))
+    header = (
+        "clients",
+        "confirmed /s, coroutines",
+        "threads",
+        "etcd put /s",
+        "ratio",
+        "processor us a write, dkv / etcd",
+        "target ratio",
+    )
     return Table("Writes on two disks and more", header, rows)
 
 

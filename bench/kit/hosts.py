@@ -199,8 +199,8 @@ class HostPeer(Peer):
 
 
 @contextlib.contextmanager
-def bare_etcd(stage: Hosts) -> Iterator[list[str]]:
-    """A member of stock etcd on each host, without TLS; their client endpoints."""
+def bare_etcd(stage: Hosts) -> Iterator[tuple[list[str], list[int]]]:
+    """A member of stock etcd on each host, without TLS; their client endpoints and pids."""
     directory = stage.directory / "etcd"
     places = list(stage.network.hosts.items())
     cluster = ",".join(f"{name}=http://{host.address}:23800" for name, host in places)
@@ -213,7 +213,7 @@ def bare_etcd(stage: Hosts) -> Iterator[list[str]]:
             words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
             children.append(subprocess.Popen([*host.inside, ETCD, *words], stdin=subprocess.DEVNULL))
             stage.adopt(children[-1].pid)
-        yield [f"{host.address}:23790" for _, host in places]
+        yield [f"{host.address}:23790" for _, host in places], [child.pid for child in children]
     finally:
         for child in children:
             child.kill()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,11 +153,13 @@ def _end(domain: Domain) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def arguments(text: str | None, **counts: tuple[int, int, str]) -> argparse.Namespace:
-    """The words of a benchmark: `--quick`, and for each count its (full, quick) default and what it is."""
+def arguments(text: str | None, parts: Sequence[str] = (), **counts: tuple[int, int, str]) -> argparse.Namespace:
+    """The words of a benchmark: `--quick`, `--only` if it has parts, and for each count its (full, quick) default and meaning."""
     first = (text or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(description=first)
     parser.add_argument("--quick", action="store_true", help="tiny counts: shows that it works, not how fast")
+    if parts:
+        parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="run these parts [all]")
     for name, (full, quick, what) in counts.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{what} [{full}; quick {quick}]")
     wish = parser.parse_args()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -57,6 +59,17 @@ def test_a_stalled_copy_is_named_and_confirmed_without_once_it_left_the_set(
         assert client.set("alone", "1", timeout=30).confirmed, "after 3 s of silence the set is the leader alone"
         assert domain.group(STORE)["inSync"] == [domain.group(STORE)["leader"]]
     domain.wait_in_sync(STORE, "sure-1", "sure-2")
+
+
+def test_threads_and_coroutines_that_write_at_once_share_rounds_and_each_is_confirmed(client: ConfirmingClient) -> None:
+    async def all_of_them() -> list[Outcome]:
+        return await asyncio.gather(*(client.execute_async("INCR", "counted", timeout=20) for _ in range(200)))
+
+    with ThreadPoolExecutor(8) as threads:
+        by_threads = [threads.submit(client.execute, "INCR", "counted", timeout=20) for _ in range(200)]
+        outcomes = asyncio.run(all_of_them()) + [future.result() for future in by_threads]
+    assert all(outcome.confirmed for outcome in outcomes)
+    assert sorted(outcome.reply for outcome in outcomes) == list(range(1, 401)), "each has its own answer"
 
 
 def test_a_dead_leader_is_left_and_found_again(domain: LocalDomain, client: ConfirmingClient) -> None:

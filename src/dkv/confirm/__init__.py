@@ -3,7 +3,7 @@
 A confirmed write is on the disk of every member of the in-sync set. WAIT does not show that, because it counts whatever
 is attached (docs/reference/safety.md#schedules, V1 and V2), so a write is sent as `write, ROLE, WAIT, ROLE` on one
 connection to the engine that the store's view names as leader, and `judge`, a pure function, compares names and offsets
-with a fresh view.
+with a fresh view. Writes that wait at the same time share the questions (`pipeline.py`).
 """
 
 from __future__ import annotations

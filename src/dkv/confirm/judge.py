@@ -14,7 +14,7 @@ FRESH = 0.5
 
 
 class ConfirmError(Exception):
-    """Root of everything this package raises: a command that cannot be routed to one slot."""
+    """Root of everything this package raises: a command that cannot be sent, or routed to one slot."""
 
 
 class Kind(StrEnum):
