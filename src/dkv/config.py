@@ -56,6 +56,11 @@ class Settings:
     """Everything a person may set for a manager. Times are in milliseconds, sizes in bytes, None means 'choose'."""
 
     server_id: str | None = _setting(None, "the server's name in the domain; chosen once, from the host's name")
+    domain: str | None = _setting(
+        None,
+        "the uid of the domain that this server is in: with an empty data directory, such as that of a disk that is not mounted, "
+        "its manager founds no other; dkv service install sets it",
+    )
     bind: str = _setting("127.0.0.1", "the address to listen on; one that other machines reach wants access_control")
     port: int = _setting(MANAGER_PORT, "the port of the REST API", range=(1, 65535))
     nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))

@@ -29,6 +29,7 @@ from dkv.manager import ManagerError
 
 SERVER = "server.json"
 BACKLOG = 64
+IN_A_DOMAIN = ("domain.sqlite", "joined.json", "members.json", "archives")  # one of these is where its server was in a domain
 OWN_FILES = {MANAGER_LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
 
 
@@ -224,7 +225,12 @@ def _identity(path: Path, settings: Settings) -> DataDir:
     file = path / SERVER
     if file.exists():
         stored = _read_identity(file)
-        if settings.server_id and settings.server_id != stored["serverId"]:
+        wanted = settings.server_id or stored["serverId"]
+        if wanted != stored["serverId"] and _is_unused(path, stored["domain"]):
+            data_dir = DataDir(path, wanted, stored["uid"])  # a join that was refused left it
+            _keep_identity(data_dir)
+            return data_dir
+        if wanted != stored["serverId"]:
             raise ManagerError(
                 f"{path} belongs to server {stored['serverId']}, not {settings.server_id}.",
                 "Leave --server-id out, or choose another --data-dir.",
@@ -233,6 +239,11 @@ def _identity(path: Path, settings: Settings) -> DataDir:
     data_dir = DataDir(path, settings.server_id or _default_id(settings), uuid.uuid4().hex)
     _keep_identity(data_dir)
     return data_dir
+
+
+def _is_unused(path: Path, domain: str) -> bool:
+    """Whether its server was in no domain yet."""
+    return not domain and not any((path / name).exists() for name in IN_A_DOMAIN)
 
 
 def _keep_identity(data_dir: DataDir) -> None:

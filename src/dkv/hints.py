@@ -40,6 +40,7 @@ KINDS: dict[str, Kind] = {
     "stopManager": Kind("stop the manager of server {server}", ("server",)),
     "stopServerProcesses": Kind("stop the processes of server {server} by force", ("server",)),
     "removeServer": Kind("delete the state of server {server}", ("server",)),
+    "replaceServer": Kind("replace server {server}", ("server",)),
     "replaceVoter": Kind("have another server vote in place of server {server}", ("server",)),
     "backUpState": Kind("back up the domain state"),
     "rebuildState": Kind("rebuild the domain state {state}", ("state",)),

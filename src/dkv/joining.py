@@ -103,6 +103,7 @@ def join(
     _compare_clocks(peer, shown, clock())
     domain = str(shown.get("domainUid"))
     _refuse_another_domain(f"{settings.state} is the state of", here, peer, domain)
+    _refuse_another_domain("The setting domain names", settings.domain or "", peer, domain)
     _refuse_another_domain("This server joined", known.domain if known else "", peer, domain)
     own = CertificateFiles(data_dir.path / DIRECTORY)
     key = _own_key(own)

@@ -96,6 +96,7 @@ async def test_a_join_token_is_shown_once_and_kept_as_a_hash(world: World) -> No
             "expiresAt": world.now + 60_000,
             "expired": False,
             "ofFormerAuthority": False,
+            "replaces": "",
         }
     ]
     assert token.pin == crypto.read((await world.state()).authorities[MANAGERS].current).fingerprint

@@ -26,6 +26,8 @@ from dkv.access.join_tokens import JoinToken
 from dkv.config import Settings
 from dkv.data_dir import DataDir
 from dkv.domain.access import MANAGERS
+from dkv.domain.facts import LevelsRead, ServerJoined, ServerLost
+from dkv.domain.levels import LEVEL
 from dkv.joining import JOINED, Joining, Membership, join, membership_of
 from dkv.listening import LOCAL, Secured, Server
 from dkv.manager import ManagerError
@@ -43,7 +45,7 @@ class Domain:
     root: Path
     port: int
 
-    async def token(self, **body: int) -> JoinToken:
+    async def token(self, **body: int | str) -> JoinToken:
         async with self.world.at("s1") as client:
             made = await client.post("/admin/v1/join-tokens", json=body)
         assert made.status_code == 201, made.text
@@ -214,9 +216,34 @@ async def test_of_two_servers_with_one_use_exactly_one_joins(domain: Domain) -> 
 
 
 @joins
-async def test_an_empty_disk_that_comes_back_under_its_name_is_refused_until_the_server_is_deleted(domain: Domain) -> None:
+async def test_an_empty_disk_that_comes_back_under_its_name_is_refused_unless_an_order_says_so(domain: Domain) -> None:
     token = await domain.token()
-    await domain.refused(token.text, "Server id s2 belongs to another data directory", name="s2")
+    error = await domain.refused(token.text, "Server id s2 belongs to another data directory", name="s2")
+    assert "replace server" in str(error.hint)
+
+
+@joins
+async def test_a_server_takes_the_place_of_one_that_is_away_by_an_order_only(domain: Domain) -> None:
+    servers = (await domain.world.state()).servers
+    await domain.world.submit(LevelsRead(server_id="s1", levels=(("s1", 1), ("s2", 1))))
+    for known in servers.values():
+        here: dict[str, Any] = {
+            name: getattr(known, name) for name in ("server_id", "uid", "host", "port", "nuodb_port", "boot_id")
+        }
+        await domain.world.submit(ServerJoined(level=LEVEL, **here))
+    server = servers["s2"]
+    async with domain.world.at("s1") as client:
+        refused = await client.post("/admin/v1/join-tokens", json={"replaces": "s2"})
+    assert refused.status_code == 409 and refused.json()["code"] == "server_alive", refused.text
+    await domain.world.submit(ServerLost(server_id="s2", uid=server.uid))
+    token = await domain.token(replaces="s2")
+    await domain.refused(token.text, f"The join token {token.token_id} is for server s2, and this one would be s9")
+    assert (await domain.join(token.text, name="s2")).token == token.token_id
+    state = await domain.world.state()
+    assert (state.servers["s2"].uid, state.servers["s2"].host) == (UID, "127.0.0.19") and server.uid in state.departed
+    again = f"Server s2 joined with the join token {token.token_id} before, from another data directory"
+    (domain.root / "s2" / JOINED).unlink()
+    await domain.refused(token.text, again, name="s2", uid="8" * 32)
 
 
 @joins

@@ -116,7 +116,7 @@ def _rotate_authority(runner: ScenarioRunner, line: Line) -> Command:
 
 @verb("join-token")
 def _create_join_token(runner: ScenarioRunner, line: Line) -> Command:
-    """`join-token 1`: the join token 00000001 with the secret a; `lasts=` ms, `uses=`, `pin=` a digit."""
+    """`join-token 1`: the join token 00000001 with the secret a; `lasts=` ms, `uses=`, `pin=` a digit, `replaces=` a server."""
     return orders.CreateJoinToken(
         now=runner.world.now,
         token_id=f"{line.words[0]:0>8}",
@@ -124,6 +124,7 @@ def _create_join_token(runner: ScenarioRunner, line: Line) -> Command:
         pin=line.options.get("pin", "1") * 64,
         uses=line.number("uses", 1),
         lasts=line.number("lasts", 3_600_000),
+        replaces=line.options.get("replaces", ""),
     )
 
 
@@ -144,6 +145,7 @@ def _admit_server(runner: ScenarioRunner, line: Line) -> Command:
         server_id=server,
         uid=line.options.get("uid", f"u{server}"),
         public_key=line.options.get("key", f"key of {server}"),
+        host=line.options.get("host", f"127.0.1.{ord(server[0])}"),
     )
 
 

@@ -24,11 +24,13 @@ class JoinedDomain(Domain):
 
     def join(self, host: Host, by: Host, **environ: str) -> Said:
         """Have a host join; what its manager printed, if it ended."""
-        token = self.do(by, "create", "join-token", "--managers", by.address).strip()
+        return self.join_with(self.do(by, "create", "join-token", "--managers", by.address).strip(), host, by, **environ)
+
+    def join_with(self, token: str, host: Host, by: Host, **environ: str) -> Said:
         return self._run(host, "--join", by.address, DKV_JOIN_TOKEN=token, **environ)
 
-    def restart(self, host: Host) -> None:
-        self._run(host)
+    def restart(self, host: Host, **environ: str) -> Said:
+        return self._run(host, **environ)
 
     def _run(self, host: Host, *words: str, **environ: str) -> Said:
         command = [str(DKV), "manager", "run", "--server-id", f"s{self.members.index(host) + 1}", "--bind", host.address]

@@ -20,6 +20,7 @@ from tests.e2e.joined_domain import JoinedDomain
 from tests.e2e.local_domain import wait_for
 
 pytestmark = [needs_hosts, needs_etcd]
+PORTS = ("-ClustronPort", "7831", "-ClientPort", "7881")
 LONG = 60.0  # s that a cluster may take to grow: etcd waits 5 s before it adds the third voter
 
 
@@ -32,7 +33,11 @@ class World:
         self.domain = JoinedDomain(root, machines)
 
     def store(self, *words: str) -> str:
-        return self.domain.do(self.first, *words, "--managers", ",".join(host.address for host in self.hosts))
+        """Have all managers asked from the first host, whose own socket opens its manager only."""
+        token = self.domain.do(self.first, "create", "token", "--role", "admin", "--managers", self.first.address).strip()
+        managers = ",".join(f"https://{host.address}" for host in self.hosts)
+        shown = {"DKV_TOKEN": token, "DKV_CA_FILE": str(self.domain.authorities)}
+        return self.domain.do(self.first, *words, "--managers", managers, **shown)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,35 @@ def test_a_machine_that_is_lost_stops_nothing_and_comes_back(world: World) -> No
     domain.do(world.first, "create", "join-token", "--managers", world.first.address)
     domain.restart(third)
     wait_for("all are here", lambda: all(server["alive"] for server in domain.servers(third)) and len(domain.voters(third)) == 3)
+
+
+def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_is_back_by_one_command(world: World) -> None:
+    domain, first, third = world.domain, world.first, world.third
+    by_first = ("--managers", first.address)
+    world.store("New-DkvStore", "Copies", "copies", "-ReplicationFactor", "3", "-InsecureEngineTraffic", "yes", *PORTS)
+    world.store("Start-DkvStore", "Copies")
+    used = domain.do(first, "create", "join-token", *by_first).strip()
+    uid = json.loads((domain.data_dir(first) / "server.json").read_text())["domain"]
+    domain.kill_all(third)
+    wait_for("it is away", lambda: any(not server["alive"] for server in domain.servers(first)))
+    shutil.rmtree(domain.data_dir(third))
+
+    founding = domain.restart(third, DKV_DOMAIN=uid)
+    assert founding.code == 1 and f"this server is in the domain {uid}" in founding.out, founding
+    taking = domain.join_with(used, third, first)
+    assert taking.code == 1 and "Server id s3 belongs to another data directory" in taking.out, taking
+    assert "dkv replace server --server-id s3" in taking.out, taking
+
+    wait_for(
+        "the group does without it",
+        lambda: domain.dkv(first, "replace", "server", "--server-id", "s3", "--plan", *by_first).code == 0,
+    )
+    token = domain.do(first, "replace", "server", "--server-id", "s3", *by_first).strip()
+    assert domain.join_with(token, third, first).code == 0
+    wait_for("all vote", lambda: domain.voters(third) == ["s1", "s2", "s3"], LONG)
+    wait_for("every copy is in sync", lambda: domain.dkv(first, "status", *by_first).code == 0, LONG)
+    again = domain.dkv(first, "replace", "server", "--server-id", "s3", *by_first)
+    assert again.code == 1 and "Server s3 is here" in again.err, again
 
 
 def test_a_copy_of_a_servers_data_directory_starts_on_no_other_machine(world: World) -> None:

@@ -37,10 +37,13 @@ LONGEST_REQUEST = 4_096  # characters of a certificate request
 
 
 class JoinTokenBody(Body):
-    """A new join token: how long it may be used, in ms, and by how many servers."""
+    """A new join token: how long it may be used, in ms, and by how many servers. `replaces`: the id of the server that is away
+    and whose place the one that joins takes.
+    """
 
     lasts: Annotated[int, Field(ge=0, le=2**53)] = join_tokens.HOUR
     uses: Annotated[int, Field(ge=0, le=2**31)] = 1
+    replaces: Annotated[str, Field(max_length=200)] = ""
 
 
 class JoinBody(Body):
@@ -163,7 +166,12 @@ async def create_join_token(body: JoinTokenBody, context: Context, key: Key) -> 
     manager = context.manager
     made = join_tokens.new_join_token(authority_of(context.state).current, secrets.token_bytes(RANDOM_BYTES))
     command = CreateJoinToken(
-        token_id=made.token_id, hashed_secret=join_tokens.hashed(made.secret), pin=made.pin, uses=body.uses, lasts=body.lasts
+        token_id=made.token_id,
+        hashed_secret=join_tokens.hashed(made.secret),
+        pin=made.pin,
+        uses=body.uses,
+        lasts=body.lasts,
+        replaces=body.replaces,
     )
     decision = accepted(await manager.submitter.submit(command, key))
     if decision.answer.get("token") != made.token_id:
@@ -193,6 +201,7 @@ def _view(token: JoinToken, pin: str, now: int) -> schemas.JoinToken:
         "expiresAt": token.expires_at,
         "expired": now >= token.expires_at,
         "ofFormerAuthority": token.pin != pin,
+        "replaces": token.replaces,
     }
 
 
@@ -215,6 +224,7 @@ async def join(body: JoinBody, context: Context, signing: Signs) -> schemas.Admi
         server_id=body.server_id,
         uid=body.uid,
         public_key=hashlib.sha256(public_key.encode()).hexdigest(),
+        host=body.host,
     )
     accepted(await context.manager.submitter.check(command))
     place = signing.state_for(body.host, body.why_no_member)

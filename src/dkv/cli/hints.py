@@ -45,6 +45,7 @@ VERBS = {
     "stopManager": "dkv shutdown server --server-id {server}",
     "stopServerProcesses": "dkv shutdown server-processes --server-id {server} --force",
     "removeServer": "dkv delete server-state --server-id {server}",
+    "replaceServer": "dkv replace server --server-id {server}",
     "replaceVoter": "dkv replace voter --server-id {server}",
     "backUpState": "dkv backup state --file FILE",
     "rebuildState": "dkv rebuild state --state {state} --data-dir DIRECTORY",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SETTINGS = (
     Param("--config", "setting", "the TOML file of settings; default: dkv/dkv.toml in the user's configuration directory"),
     Param("--server-id", "setting", "the id of this server in the domain; default: the host's name"),
+    Param("--domain", "setting", "the uid of the domain that this server is in: its manager founds no other"),
     Param("--bind", "setting", "the address to listen on; default: 127.0.0.1"),
     Param("--port", "setting", f"the port of the REST API; default: {MANAGER_PORT}"),
     Param("--nuodb-port", "setting", f"the port of the NuoDB dialect; default: {NUODB_PORT}"),

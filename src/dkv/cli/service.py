@@ -5,6 +5,7 @@ The unit ends and restarts the manager alone (KillMode=process): engines are mea
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -17,7 +18,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError
 from dkv.cli.programs import SETTINGS, check_settings, refuse_elsewhere
 from dkv.cli.session import Session
-from dkv.user_dirs import config_dir
+from dkv.user_dirs import config_dir, data_dir
 
 NAME = "dkv-manager.service"
 SYSTEM_DIRECTORY = "/etc/systemd/system"
@@ -79,6 +80,7 @@ def install(session: Session, bound: Bound) -> int:
     _systemctl(bound["--user"], "daemon-reload")
     _systemctl(bound["--user"], "enable", NAME)
     _systemctl(bound["--user"], "restart", NAME)
+    _keep_domain(session, bound, path)
     for line in _installed(path, bound["--user"]):
         session.screen.line(line)
     return DONE
@@ -96,6 +98,23 @@ def remove(session: Session, bound: Bound) -> int:
     _systemctl(bound["--user"], "daemon-reload")
     session.screen.line(f"Removed: {path}. The manager has ended; its engines go on, and all data stay.")
     return DONE
+
+
+def _keep_domain(session: Session, bound: Bound, path: str) -> None:
+    """Write into the unit which domain the manager, which serves by now, is in: with an empty data directory it founds none."""
+    if domain := domain_in(bound["--data-dir"] or (data_dir(session.environ) if bound["--user"] else SYSTEM_DATA)):
+        _write(path, unit(bound | {"--domain": domain}, program()))
+        _systemctl(bound["--user"], "daemon-reload")
+
+
+def domain_in(data: str) -> str:
+    """The uid of the domain that the server of a data directory is in; "" where that cannot be told."""
+    try:
+        with open(os.path.join(data, "server.json"), encoding="utf-8") as file:
+            domain = str(json.load(file).get("domain", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return domain if re.fullmatch(r"[0-9A-Za-z-]{1,100}", domain) else ""
 
 
 # The unit ------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
         if membership and not is_state_chosen:
             settings = replace(settings, state=membership.state)
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
-            domain = membership.domain if membership else data_dir.domain
+            domain = domain_of(settings, data_dir, membership)
             guard = GuardKeeper(data_dir.path, ("CONFIG", "SET", FENCE, str(FENCED)))
             return serve_domain(settings, data_dir, ProcessResources(listening, local, service, guard), domain)
 
@@ -86,6 +86,27 @@ def membership_in(settings: Settings, data_dir: DataDir, joining: Joining | None
     except StoreError as error:
         raise ManagerError(f"The domain state cannot be used: {error.detail}.", error.hint) from error
     return join(settings, data_dir, joining, here, wall_clock, why_no_member=why_no_member(settings))
+
+
+def domain_of(settings: Settings, data_dir: DataDir, membership: Membership | None) -> str:
+    """The uid of the domain that this server is in, "" where it may found one. Raises ManagerError: the setting `domain` names
+    another one, or what the server had of it is not there.
+    """
+    known = membership.domain if membership else data_dir.domain
+    if not settings.domain or settings.domain == known:
+        return known
+    if known:
+        raise ManagerError(
+            f"The setting domain names the domain {settings.domain}, and {data_dir.path} is of the domain {known}.",
+            "Start the manager without that setting, or with the data directory of that domain.",
+        )
+    if not has_state(settings):
+        raise ManagerError(
+            f"By the setting domain this server is in the domain {settings.domain}, and {data_dir.path} has nothing of it.",
+            "If it is on a disk that is not mounted, mount it. If it is lost: dkv replace server on another server of the domain "
+            "prints a token; start this manager with --join HOST:PORT and that token. If no server is left: dkv rebuild state.",
+        )
+    return settings.domain
 
 
 async def domain_at(settings: Settings) -> str:

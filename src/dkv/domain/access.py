@@ -92,7 +92,9 @@ class Joined:
 
 @dataclass(frozen=True)
 class JoinToken:
-    """A secret with which so many new servers may join. `pin` is the SHA-256 of the authority that it was made for."""
+    """A secret with which so many new servers may join. `pin` is the SHA-256 of the authority that it was made for.
+    `replaces`: the id of the server whose place the one that joins takes; "": it is one more.
+    """
 
     token_id: str
     hashed_secret: str
@@ -102,6 +104,7 @@ class JoinToken:
     made_by: str = ""
     made_at: int = 0
     expires_at: int = 0
+    replaces: str = ""
 
 
 @dataclass(frozen=True)

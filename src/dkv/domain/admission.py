@@ -10,8 +10,10 @@ from dkv.domain.access import Joined, JoinToken, Role
 from dkv.domain.command import Command
 from dkv.domain.constants import DAY
 from dkv.domain.decision import Refused
+from dkv.domain.model import Server
 from dkv.domain.refusals import nearest, no
 from dkv.domain.rights import ADMIN, BUILT_IN, GIVEN, Right
+from dkv.hints import action
 
 MINUTE = 60_000
 SHORTEST = 1_000  # ms a token lives at least
@@ -22,8 +24,11 @@ MOST_USES = 1_000
 LONGEST_NAME = 200
 
 
-def judge_join(join_token: JoinToken | None, token_id: str, hashed_secret: str, joining: Joined, now: int) -> Refused | None:
-    """Why a join token does not admit this server now. A server that was admitted by it may repeat its request.
+def judge_join(
+    join_token: JoinToken | None, token_id: str, hashed_secret: str, joining: Joined, now: int, *, known: Server | None = None
+) -> Refused | None:
+    """Why a join token does not admit this server now. A server that was admitted by it may repeat its request. `known` is the
+    server that has its id already.
 
     A wrong secret and an unknown id are one sentence, so that ids cannot be tried.
     """
@@ -32,6 +37,9 @@ def judge_join(join_token: JoinToken | None, token_id: str, hashed_secret: str, 
         return no("bad_join_token", f"There is no join token {token_id[:16]} with that secret.", again)
     if joining in join_token.used_by:
         return None
+    is_over = now >= join_token.expires_at or len(join_token.used_by) >= join_token.uses
+    if is_over and known and known.uid in {other.server_uid for other in join_token.used_by}:
+        return lost_directory(known, token_id)
     if now >= join_token.expires_at:
         late = (now - join_token.expires_at) // MINUTE
         return no(
@@ -47,6 +55,17 @@ def judge_join(join_token: JoinToken | None, token_id: str, hashed_secret: str, 
             f"{again} If no server of yours has that uid, delete that server: somebody else has the token.",
         )
     return None
+
+
+def lost_directory(known: Server, token_id: str) -> Refused:
+    """A server shows the token that it joined with, and is another one by its uid: what it had is not there."""
+    return no(
+        "bad_join_token",
+        f"Server {known.server_id} joined with the join token {token_id} before, from another data directory than this one.",
+        "If that is on a disk that is not mounted, mount it. If it is lost: ",
+        action("replaceServer", server=known.server_id),
+        ", and start this manager with the token that it prints.",
+    )
 
 
 def unfit_lifetime(lasts: int) -> Refused | None:

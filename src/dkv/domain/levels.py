@@ -15,16 +15,17 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
+from dkv.domain.access import JoinToken
 from dkv.domain.decision import Refused
 from dkv.domain.model import INDEXES, Server, State
 from dkv.domain.refusals import no
 from dkv.hints import action
 
-LEVEL = 1
+LEVEL = 2
 """The newest level that this dkv knows."""
 
 FIELDS: Mapping[type, Mapping[str, int]] = MappingProxyType(
-    {State: {"level": 1}, Server: {"dkv_release": 1, "level": 1, "labels": 1, "gives_up_vote": 1}}
+    {State: {"level": 1}, Server: {"dkv_release": 1, "level": 1, "labels": 1, "gives_up_vote": 1}, JoinToken: {"replaces": 2}}
 )
 """Fields that came after level 0, and their levels. Each has a default, which never changes. A field of State is a scalar of the
 domain or a whole kind of records."""

@@ -316,13 +316,16 @@ class RotateAuthority(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class CreateJoinToken(Command):
-    """A token with which new servers may join, for `lasts` ms. `pin` is the SHA-256 of the authority that it pins."""
+    """A token with which new servers may join, for `lasts` ms. `pin` is the SHA-256 of the authority that it pins. With
+    `replaces` one server may, in place of the one with that id, which is away and whose data are lost.
+    """
 
     token_id: str
     hashed_secret: str
     pin: str
     uses: int = 1
     lasts: int
+    replaces: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +337,8 @@ class DeleteJoinToken(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class AdmitServer(Command):
-    """A new server showed a join token, which is used by that. `pin` is of the authority that answers now."""
+    """A new server at the address `host` showed a join token, which is used by that. `pin` is of the authority that answers
+    now."""
 
     token_id: str
     hashed_secret: str
@@ -342,6 +346,7 @@ class AdmitServer(Command):
     server_id: str
     uid: str
     public_key: str  # SHA-256, hex
+    host: str
 
 
 # Users of databases --------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ WORDS = {
     "user.password_dropped": "the old password of {subject} was dropped",
     "user.deleted": "{subject} was deleted",
     "process.users_altered": "the users of {subject} were altered",
+    "server.replaced": "{subject} was replaced",
+    "archive.not_replaced": "{subject} was not replaced",
     "server.lost": "the manager of {subject} is away",
     "server.member_added": "{subject} has a member of the domain state's etcd, which does not vote yet",
     "server.member_votes": "the member of {subject} votes in the domain state's etcd",

@@ -877,7 +877,8 @@ class AccessSet(TypedDict):
 
 
 class JoinToken(TypedDict):
-    """A token with which new servers may join, without its secret. `usedBy` has the uids of those that did."""
+    """A token with which new servers may join, without its secret. `usedBy` has the uids of those that did. `replaces`: the id of
+    the server whose place the one that joins takes, "" for none."""
 
     id: str
     uses: int
@@ -887,6 +888,7 @@ class JoinToken(TypedDict):
     expiresAt: Ms
     expired: bool
     ofFormerAuthority: bool
+    replaces: str
 
 
 class JoinTokens(TypedDict):

@@ -18,15 +18,12 @@ if TYPE_CHECKING:
 OF_STORE = DB_NAME._replace(required=False, help="the store whose engines' authority it is; default: the managers'")
 POLL = 0.25  # s between two looks
 
+EXPIRES = Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h")
 CREATE_JOIN_TOKEN = Cmdlet(
     "create join-token",
     "Makes a token with which a new server joins the domain, and prints it; it is shown only this once.",
     "nouns.authority:create_join_token",
-    (
-        Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h"),
-        Param("--uses", "number", "number of servers that may join with it", default=1, high=1_000),
-        *CHANGES,
-    ),
+    (EXPIRES, Param("--uses", "number", "number of servers that may join with it", default=1, high=1_000), *CHANGES),
 )
 
 VERBS = (
@@ -72,15 +69,29 @@ VERBS = (
 
 def create_join_token(session: Session, bound: Bound) -> int:
     """The secret alone on standard output, for a file or a variable; what it is good for beside it."""
-    body = {"lasts": milliseconds(bound["--expires"]), "uses": bound["--uses"]}
-    made = native(session, bound).create_join_token(body)
+    _made(session, bound, {"uses": bound["--uses"]})
+    return DONE
+
+
+def replace_server(session: Session, bound: Bound) -> int:
+    """The same, for one server in place of another that is away; its copies are made anew when it joins."""
+    server_id = bound["--server-id"]
+    if _made(session, bound, {"replaces": server_id}):
+        how = f"dkv manager run --server-id {server_id} --join HOST:PORT --token-file FILE"
+        session.screen.note(f"Start the manager of the new {server_id} with it, on an empty data directory: {how}")
+    return DONE
+
+
+def _made(session: Session, bound: Bound, more: dict[str, object]) -> bool:
+    """Make a join token and print it; whether there is one, and not a plan of one."""
+    made = native(session, bound).create_join_token({"lasts": milliseconds(bound["--expires"]), **more})
     if session.screen.as_json:
         session.screen.data(made)
-    else:
-        session.screen.value(made["secret"])
-        token = made["joinToken"]
-        session.screen.note(f"Join token {token['id']} is taken until {moment(token['expiresAt'])}.")
-    return DONE
+        return False
+    session.screen.value(made["secret"])
+    token = made["joinToken"]
+    session.screen.note(f"Join token {token['id']} is taken until {moment(token['expiresAt'])}.")
+    return bool(made["secret"])
 
 
 def join_tokens(session: Session, bound: Bound) -> int:
@@ -100,6 +111,7 @@ def _line(token: schemas.JoinToken) -> str:
         f"made by {token['madeBy']}",
     ]
     facts += ["of the former authority"] if token["ofFormerAuthority"] else []
+    facts += [f"for a server in place of {token['replaces']}"] if token["replaces"] else []
     return f"{token['id']}  {', '.join(facts)}"
 
 

@@ -8,6 +8,7 @@ import re
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError
+from dkv.cli.nouns.authority import EXPIRES
 from dkv.cli.nouns.common import CHANGES, SERVER_ID, SHARED, THIS_SERVER, dialect, native, server_of
 from dkv.cli.session import Session
 from dkv.client import ClientError, Json, Reply
@@ -45,6 +46,12 @@ VERBS = (
         "",
         (SERVER_ID, *CHANGES),
         Call("POST", PATH + "/removeDomainState"),
+    ),
+    Cmdlet(
+        "replace server",
+        "Makes a token with which another machine, or the same one with an empty disk, takes the place of a server that is away.",
+        "nouns.authority:replace_server",
+        (SERVER_ID, EXPIRES, *CHANGES),
     ),
     Cmdlet(
         "replace voter",

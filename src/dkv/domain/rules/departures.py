@@ -11,15 +11,16 @@ from dataclasses import replace
 from dkv.domain.access import MANAGERS, Departed
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, Group, Server
-from dkv.domain.orders import RemoveServer, RemoveServerState, ReplaceVoter
+from dkv.domain.model import Archive, Group, Process, Server
+from dkv.domain.orders import NewArchive, RemoveServer, RemoveServerState, ReplaceVoter
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import no, unknown_server
-from dkv.domain.rules.archives import remove
+from dkv.domain.rules.archives import add, remove
 from dkv.domain.rules.authorities import settle_authority
 from dkv.domain.rules.leadership import living_followers
 from dkv.domain.rules.levels import settle_level
-from dkv.domain.rules.process_lifecycle import Ending, end
+from dkv.domain.rules.process_lifecycle import Ending, end, open_incarnation, restart
+from dkv.domain.rules.servers import forget_suspects
 from dkv.domain.state_members import VOTER, holds_the_state_alone, spare_voter
 from dkv.hints import action
 
@@ -31,6 +32,7 @@ UNPROVEN = Ending(
     reaped=False,
     budget=False,
 )
+AGAIN = "Repeat this some seconds later; if that does not help, look what its group waits for."
 MAY_LEAD = "may be needed to lead: delete it once another archive leads without it"
 LAST = "is the last archive of its group: it is deleted with its database"
 
@@ -62,14 +64,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     if draft.processes_on(name):
         return _in_use(draft, name, f"Server {name} still has processes.")
     if holds_the_state_alone(draft.servers, server):
-        return no(
-            "last_voter",
-            f"Server {name} has the only voter of the domain state's etcd, which would be lost with it.",
-            "Wait until another server votes: one takes its place some minutes after it went away (voter_replacement_after_ms), "
-            "if its member runs on. Now: ",
-            action("replaceVoter", server=name),
-            ".",
-        )
+        return last_voter(name)
     mine = draft.archives_on(name)
     remaining = [a for a in mine if not a.removed]
     if remaining:
@@ -83,6 +78,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
             database=archive.database,
             archive_id=archive.archive_id,
         )
+    forget_suspects(draft, name)
     draft.drop(server)
     draft.note("server.removed", f"server {name}", "an operator took it out of the domain")
     if authority := draft.authorities.get(MANAGERS):
@@ -90,6 +86,18 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
         settle_authority(draft, authority)
     settle_level(draft)
     return None
+
+
+def last_voter(server_id: str) -> Refused:
+    """A server has the only voter."""
+    return no(
+        "last_voter",
+        f"Server {server_id} has the only voter of the domain state's etcd, which would be lost with it.",
+        "Wait until another server votes: one takes its place some minutes after it went away (voter_replacement_after_ms), "
+        "if its member runs on. Now: ",
+        action("replaceVoter", server=server_id),
+        ".",
+    )
 
 
 def replace_voter(draft: Draft, command: ReplaceVoter) -> Refused | None:
@@ -118,6 +126,87 @@ def replace_voter(draft: Draft, command: ReplaceVoter) -> Refused | None:
         because = f"an operator does not wait for it any longer; {spare.server_id} can take its place"
         draft.note("server.vote_given_up", f"server {server.server_id}", because)
     return None
+
+
+# A server in place of another ------------------------------------------------------------------------------------------
+
+
+def why_not_replaced(draft: Draft, server: Server) -> Refused | None:
+    """Why no other data directory may take a server's place: it is here, or what only it has would be given up."""
+    away = _away(draft, server.server_id)
+    if isinstance(away, Refused):
+        return away
+    if holds_the_state_alone(draft.servers, server):
+        return last_voter(server.server_id)
+    for group in {g.key: g for p in draft.processes_on(server.server_id) if (g := draft.group_of(p))}.values():
+        if refused := _still_leads(draft, group, server.server_id):
+            return refused
+    for archive in draft.archives_on(server.server_id):
+        why = "" if archive.removed else _needed(draft, archive)
+        if why:
+            hint = "Delete its database, or let the server come back with its data." if why is LAST else AGAIN
+            return no("server_in_use", f"Server {server.server_id} has {_names([archive])}, which {why}.", hint)
+    return None
+
+
+def replace_server(draft: Draft, server: Server, *, uid: str, host: str) -> None:
+    """Another data directory takes the place of a server that is away: what was there is given up, and each copy that ran is
+    requested anew, empty, under its name and its ports. `why_not_replaced` was asked.
+    """
+    name = server.server_id
+    running = draft.processes_on(name)
+    lost = draft.archives_on(name)
+    for archive in lost:
+        draft.put_archive(archive, stopped_by_operator=True)  # nothing is requested of what is gone
+    for process in running:
+        end(draft, draft.processes[process.start_id], UNPROVEN)
+    forget_suspects(draft, name)
+    for archive in lost:
+        draft.drop(draft.archives[archive.archive_id])
+        draft.note(
+            "archive.forgotten",
+            f"archive {archive.archive_id}",
+            "its server was replaced, and its data with it",
+            database=archive.database,
+            archive_id=archive.archive_id,
+        )
+    _begin_anew(draft, server, uid, host)
+    of_archive = {process.archive_id: process for process in running}
+    for archive in lost:
+        if not archive.removed:
+            _copy_anew(draft, archive, of_archive.get(archive.archive_id))
+
+
+def _begin_anew(draft: Draft, server: Server, uid: str, host: str) -> None:
+    """It is away until its manager joins; its member, if it had one, was of the server before."""
+    fresh = Server(server.server_id, uid, host, server.port, server.nuodb_port, boot_id="", alive=False)
+    told = replace(fresh, lost_at=draft.command.now, data_dir=server.data_dir, engine_tls=server.engine_tls, labels=server.labels)
+    draft.put(replace(told, engine_release=server.engine_release, dkv_release=server.dkv_release, level=server.level))
+    draft.note("server.replaced", f"server {server.server_id}", "a server with a new data directory takes its place")
+    draft.put(Departed(server.uid, server.server_id, draft.command.now))
+    if authority := draft.authorities.get(MANAGERS):
+        settle_authority(draft, authority)
+
+
+def _copy_anew(draft: Draft, lost: Archive, process: Process | None) -> None:
+    """An empty archive for one that is lost; a process on it where the lost one had one that was not to stop."""
+    database = draft.databases.get(lost.database)
+    if database is None or database.stopping or (lost.database, lost.group) not in draft.groups:
+        return
+    wanted = NewArchive(server_id=lost.server_id, group=lost.group, name=lost.name, path=lost.path)
+    with_ports = replace(wanted, cluster_port=lost.cluster_port, client_port=lost.client_port)
+    archive = add(draft, lost.database, database, with_ports)
+    if isinstance(archive, Refused):  # other servers use them at this address
+        archive = add(draft, lost.database, database, wanted)
+    if isinstance(archive, Refused):
+        because = f"no copy was made in its place: {archive.message}"
+        draft.note("archive.not_replaced", f"archive {lost.archive_id}", because, database=lost.database)
+        return
+    if process is None or process.leaving or process.kill:
+        draft.put_archive(archive, stopped_by_operator=lost.stopped_by_operator)
+        return
+    open_incarnation(draft, lost.database)
+    restart(draft, archive, process, because=f"its server was replaced; process {process.start_id} ran there")
 
 
 def _in_use(draft: Draft, name: str, message: str) -> Refused:

@@ -221,7 +221,7 @@ def _vacancy(phase: Phase) -> Vacant:
             return Vacant()
 
 
-def restart(draft: Draft, archive: Archive, ended: Process, rest: Rest | None = None) -> Process:
+def restart(draft: Draft, archive: Archive, ended: Process, rest: Rest | None = None, because: str = "") -> Process:
     """Request an SM on an archive instead of one that ended, with its labels and options; `rest` may hold it back."""
     return new_process(
         draft,
@@ -235,6 +235,7 @@ def restart(draft: Draft, archive: Archive, ended: Process, rest: Rest | None = 
             request=evolve(ended.request, requester=Requester.DOMAIN, restart_of=ended.start_id),
             rest=rest,
         ),
+        because,
     )
 
 

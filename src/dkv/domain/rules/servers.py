@@ -57,7 +57,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     draft.put(now)
     draft.note("server.joined", f"server {command.server_id}", "its manager joined and renews its lease")
     settle_level(draft)
-    if known and known.boot_id != command.boot_id:
+    if known and known.boot_id and known.boot_id != command.boot_id:  # one that takes another's place had none yet
         _machine_restarted(draft, command.server_id)
     return None
 
@@ -67,8 +67,9 @@ def other_directory(known: Server) -> Refused:
     return no(
         "server_conflict",
         f"Server id {known.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
-        "Choose another server id, or run this manager on its own data directory. If that directory is lost, delete the server "
-        "first.",
+        "Choose another server id, or run this manager on its own data directory. If that directory is lost: ",
+        action("replaceServer", server=known.server_id),
+        ", which prints a token to join with in its place.",
     )
 
 
@@ -87,7 +88,7 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
     """Nothing of it runs any more; where no process is left anywhere, what is requested again is a cold start."""
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
     ended = draft.processes_on(server_id)
-    _none_left(draft, server_id)
+    forget_suspects(draft, server_id)
     orphans = [(p, archive) for p in ended if (archive := terminate(draft, p, ending))]
     for name in sorted({archive.database for _, archive in orphans}):
         open_incarnation(draft, name)
@@ -97,8 +98,8 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
         stop_memory_only(draft, name)
 
 
-def _none_left(draft: Draft, server_id: str) -> None:
-    """Processes that had ended without proof are proven stopped now."""
+def forget_suspects(draft: Draft, server_id: str) -> None:
+    """Processes of a server that had ended without proof need none any more: its machine was restarted, or others lead since."""
     gone = items_of(draft.tombstones, TOMBSTONES_ON, server_id)
     for group in {group.key: group for t in gone if (group := draft.group_of(t.process))}.values():
         suspects = tuple(s for s in group.suspects if s not in {t.process.start_id for t in gone})
