@@ -113,6 +113,7 @@ def settings() -> str:
         "data_dir": "`dkv` below the user's data directory",
         "state": "`sqlite:` and `domain.sqlite` in the data directory",
         "failover_limit": "none",
+        "allowed_hosts": "none",
         "labels": "none",
     }
     rows = []

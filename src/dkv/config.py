@@ -33,6 +33,8 @@ FREE_VARIABLES = (
     "DKV_SOURCE_PASSWORD",
 )
 MOST_LABELS = 20
+MOST_HOSTS = 20
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 LONGEST_LABEL = 100
 PATHS = ("data_dir", "valkey_server")
 FREE_PREFIX = "DKV_TEST_"
@@ -162,6 +164,11 @@ class Settings:
         "managers of a domain",
         choices=("auto", "on"),
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "further names of this manager, such as that of a proxy in front of it, which requests may have as Host; without ports, "
+        "separated by commas. Wants access_control",
+    )
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(
         default_factory=dict,
@@ -240,6 +247,8 @@ def _know(name: str, where: str) -> None:
 def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
     if name == "labels":
         return _labels(value)
+    if name == "allowed_hosts":
+        return _hosts(value)
     if name == "max_memory":
         return parse_size(value)
     if "range" in rules:
@@ -279,6 +288,30 @@ def _voters(value: object) -> int:
             f"voters cannot be {value!r}.", "It is 1, 3 or 5: an even number survives no more losses than one less."
         )
     return int(str(value))
+
+
+def _hosts(value: object) -> tuple[str, ...]:
+    """Names of hosts and addresses, each as it is compared with a Host header: in small letters, without brackets. Each stands for
+    itself: a pattern would let in names that a stranger can have, and with them pages of theirs.
+    """
+    names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"allowed_hosts cannot be {value!r}.", 'Write allowed_hosts = ["dkv.example.com"].')
+    if len(names) > MOST_HOSTS:
+        raise ConfigError(f"allowed_hosts cannot have {len(names)} names.", f"At most {MOST_HOSTS}.")
+    return tuple(_host(name.lower()) for name in names)
+
+
+def _host(name: str) -> str:
+    from ipaddress import ip_address  # only who sets one pays for it
+
+    if HOST_NAME.fullmatch(name) and not name.replace(".", "").isdecimal():
+        return name
+    try:
+        return str(ip_address(name.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        hint = "Each is one whole name such as dkv.example.com, or an address; without scheme, port or *."
+        raise ConfigError(f"allowed_hosts cannot have {name[:100]!r}.", hint) from None
 
 
 def _labels(value: object) -> dict[str, str]:

@@ -46,9 +46,16 @@ class DataDir:
 
 
 def refuse_open_bind(settings: Settings) -> None:
-    """Nothing is bound where other machines reach it before callers have to show who they are. Raises ManagerError."""
+    """Nothing is bound where other machines reach it, and no proxy is served, before callers have to show who they are. Raises
+    ManagerError.
+    """
     bind, controlled = settings.bind, settings.access_control != "off"
     hint = 'Set access_control = "on" (DKV_ACCESS_CONTROL=on)'
+    if settings.allowed_hosts and not controlled:
+        raise ManagerError(
+            "allowed_hosts is set and access control is off: whoever reaches the proxy could command this manager.",
+            f"{hint}, or leave allowed_hosts out.",
+        )
     packed = packed_address(bind)
     if is_loopback(bind):
         if settings.tls == "on" and not controlled:

@@ -25,6 +25,44 @@ def test_a_host_that_is_none_is_refused(host: str) -> None:
     case()
 
 
+ALLOWED = ["dkv.example", "DKV.Example:443", "[::7]:7801"]
+STRANGE = ["evil.dkv.example", "dkv.example.evil", "dkv.example.", "dkv.example@evil", "dkv.example:7801:1", "::7", ".dkv.example", ""]
+
+
+def test_a_further_name_is_allowed_whole_and_no_name_that_only_looks_like_it() -> None:
+    """A page of evil.example whose name was rebound to this address has that name as Host."""
+
+    @scenario
+    async def case(world: World) -> None:
+        async with world.at() as client:
+            for host in ALLOWED:
+                assert (await client.get("/admin/v1/stores", headers={"Host": host})).status_code == 200, host
+            for host in STRANGE:
+                answer = await client.get("/admin/v1/stores", headers={"Host": host})
+                assert (answer.status_code, answer.json()["code"]) == (403, "forbidden_host"), host
+
+    case()
+
+
+def test_a_page_below_a_further_name_may_be_of_https_and_no_other_page_may_order() -> None:
+    @scenario
+    async def case(world: World) -> None:
+        async def ordered(host: str, origin: str) -> int:
+            headers = {"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+            return (await client.put("/api/1/kvstore/colour", json={"newValue": "red"}, headers=headers)).status_code
+
+        async with world.at() as client:
+            assert await ordered("dkv.example", "https://dkv.example") == 200
+            assert await ordered("dkv.example:8443", "https://dkv.example:8443") == 200
+            assert await ordered("dkv.example", "http://dkv.example") == 200
+            assert await ordered("dkv.example", "https://evil.example") == 403
+            assert await ordered("dkv.example", "https://dkv.example:8443") == 403
+            assert await ordered("127.0.0.11:7801", "https://dkv.example") == 403
+            assert await ordered("127.0.0.11:7801", "https://127.0.0.11:7801") == 403
+
+    case()
+
+
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
 def test_a_page_of_another_site_changes_nothing_even_without_an_origin(site: str) -> None:
     @scenario

@@ -120,7 +120,7 @@ class World:
             signing=Signing(certificates=certificates, state_for=lambda host, why: StatePlace("sqlite:/state/domain.sqlite"))
             if certificates
             else None,
-            configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
+            configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2", "allowed_hosts": "dkv.example,::7"},
             stop=lambda: self.stopped.append(server),
         )
 

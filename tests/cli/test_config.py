@@ -46,6 +46,11 @@ def test_what_is_written_later_wins(tmp_path: Path) -> None:
         ("port 3", "is not TOML", "port = 7801"),
         ('announce_ipv4 = "db.example"', "announce_ipv4 cannot be 'db.example'", "IPv4 address, such as 203.0.113.7"),
         ('announce_ipv6 = "10.0.0.1"', "announce_ipv6 cannot be '10.0.0.1'", "IPv6 address"),
+        ('allowed_hosts = ["*.example.com"]', "allowed_hosts cannot have '*.example.com'", "without scheme, port or *"),
+        ('allowed_hosts = "dkv.example:443"', "allowed_hosts cannot have 'dkv.example:443'", "one whole name"),
+        ('allowed_hosts = "https://dkv.example"', "allowed_hosts cannot have", "one whole name"),
+        ("allowed_hosts = 3", "allowed_hosts cannot be 3", "dkv.example.com"),
+        ('allowed_hosts = "1.2.3"', "allowed_hosts cannot have '1.2.3'", "one whole name"),
         ("announce_port_offset = 70000", "announce_port_offset cannot be 70000", "whole number"),
     ],
 )
@@ -76,6 +81,14 @@ def test_announced_addresses_are_kept_as_an_address_is_written(tmp_path: Path) -
     settings = load_settings(environ=env(tmp_path, **given))
     announced = (settings.announce_ipv4, settings.announce_ipv6, settings.announce_port_offset)
     assert announced == ("203.0.113.7", "2001:db8::7", -100)
+
+
+def test_allowed_hosts_are_kept_as_a_request_names_them(tmp_path: Path) -> None:
+    given = env(tmp_path, DKV_ALLOWED_HOSTS="DKV.Example.com, 203.0.113.7,[2001:DB8::7]")
+    assert load_settings(environ=given).allowed_hosts == ("dkv.example.com", "203.0.113.7", "2001:db8::7")
+    file = tmp_path / "dkv.toml"
+    file.write_text('allowed_hosts = ["a-b.example", "console"]\n')
+    assert load_settings(environ=env(tmp_path), file=file).allowed_hosts == ("a-b.example", "console")
 
 
 def test_never_is_a_number_too(tmp_path: Path) -> None:

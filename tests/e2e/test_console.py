@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from dkv.access.certificates import Owner, Reachable, new_authority, new_leaf
 from tests.conftest import SAID
 from tests.e2e.browser import STORED, Person, browser
 from tests.e2e.local_domain import LocalDomain, Manager, local_domain
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 STORE = "Orders"
+PROXY = "dkv.localhost"  # a name that every browser takes for this machine
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def domain(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("console"), 3) as running:
+    with local_domain(tmp_path_factory.mktemp("console"), 3, {"DKV_ALLOWED_HOSTS": PROXY}) as running:
         running.create(STORE)
         yield running
 
@@ -155,6 +158,35 @@ def test_the_page_works_below_any_path_of_a_proxy(domain: LocalDomain, tokens: d
         person.sees(".log .why").click()
         person.sees(".chain li")
         assert person.hosts == {urlsplit(place).netloc}
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> ssl.SSLContext:
+    """What a proxy ends TLS with."""
+    now, owner, file = int(time.time() * 1000), Owner("somebody"), tmp_path / "proxy.pem"
+    leaf = new_leaf(new_authority(owner, now), owner, Reachable("proxy", ("127.0.0.1",)), now)
+    file.write_text(leaf.certificate + leaf.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def test_the_page_works_behind_a_proxy_that_has_a_name_and_tls_of_its_own(
+    domain: LocalDomain, tokens: dict[str, str], chromium: Browser, encrypted: ssl.SSLContext, tmp_path: Path
+) -> None:
+    manager = domain.managers[0]
+    person = Person(chromium, tmp_path, ignore_https_errors=True)
+    with proxy(manager.host, manager.port, "/dkv/", PROXY, encrypted) as place:
+        person.open(place, tokens["operator"])
+        person.sees("#state.good", "Live.")
+        follower = next(name for name in ("orders-1", "orders-2", "orders-3") if name != domain.group(STORE)["leader"])
+        begin(person, "Let it lead", follower)
+        person.sees("dialog[open]", "Nothing has been changed yet")
+        person.page.click("#go")
+        person.sees(".legend", f"{follower} leads")
+        person.page.goto(place.replace(PROXY, "other.localhost"))
+        assert "forbidden_host" in person.page.content()
+    person.close()
 
 
 def test_an_unknown_state_is_a_word_and_a_broken_part_leaves_the_rest(

@@ -168,6 +168,11 @@ class ManagerContext:
         """Whether the engines of a new store let in every client, by this manager's settings."""
         return self.configured().get("access_control") != "on"
 
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Further names that requests may have as Host, by this manager's settings, in small letters."""
+        return [name for name in self.configured().get("allowed_hosts", "").split(",") if name]
+
 
 DRY_RUN = "dkv.dry_run"
 """Where the scope of a request that is only planned carries its own ManagerContext (plan.py)."""

@@ -1,7 +1,8 @@
 """API: the guard in front of all routes. A web page must not drive a manager, and no mistake may go unanswered.
 
-The Host header must name this manager or a server of the domain, so that a name rebound to this address by a
-foreign page is turned away; an Origin, when a browser sends one, must be this same host.
+The Host header must name this manager, a server of the domain, or one of the names that `allowed_hosts` lists whole, so that a
+name rebound to this address by a foreign page is turned away; an Origin, when a browser sends one, must be this same host. Behind
+a name of `allowed_hosts` a proxy may end TLS: there the page's scheme may be https although the request's is not.
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ class Guard:
         hosts, path = headers.get("host", []), scope["path"]
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             host = f"host {', '.join(hosts)} is not one of this domain" if hosts else "Host header is missing"
-            return refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
+            hint = f"Use {self._manager.address}:{self._manager.port}; the name of a proxy stands in the setting allowed_hosts."
+            return refused("forbidden_host", f"The {host}.", hint)
         origins, own = headers.get("origin", []), f"{scope['scheme']}://{hosts[0]}"
-        if any(origin.lower() != own.lower() for origin in origins):
+        if any(origin.lower() not in self._own_origins(own) for origin in origins):
             message = f"A page of {', '.join(origins)} may not use this manager."
             return refused("forbidden_origin", message, f"Open the page from {own}.")
         sites = headers.get("sec-fetch-site", [])
@@ -109,8 +111,13 @@ class Guard:
             return _too_long(length, largest_body(path))
         return None
 
+    def _own_origins(self, own: str) -> tuple[str, ...]:
+        """What the Origin of this manager's own pages may be, in small letters."""
+        host = own.lower().partition("://")[2]
+        return (own.lower(), f"https://{host}") if _bare(host) in self._manager.allowed_hosts else (own.lower(),)
+
     async def _is_ours(self, host: str) -> bool:
-        if host == self._manager.address.lower() or is_loopback(host):
+        if host == self._manager.address.lower() or is_loopback(host) or host in self._manager.allowed_hosts:
             return True
         try:
             state = (await self._manager.submitter.view()).state

@@ -188,7 +188,10 @@ def engine_id(state: State, process: Process) -> str:
 def settings_texts(settings: Settings) -> dict[str, str]:
     """The settings as texts, "" where none is set. A password in an address is hidden."""
     texts = {name: "" if value is None else without_credentials(str(value)) for name, value in asdict(settings).items()}
-    return texts | {"labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items()))}
+    return texts | {
+        "labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items())),
+        "allowed_hosts": ",".join(settings.allowed_hosts),
+    }
 
 
 def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]:
