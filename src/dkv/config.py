@@ -291,8 +291,8 @@ def _voters(value: object) -> int:
 
 
 def _hosts(value: object) -> tuple[str, ...]:
-    """Names of hosts and addresses, each as it is compared with a Host header: in small letters, without brackets. Each stands for
-    itself: a pattern would let in names that a stranger can have, and with them pages of theirs.
+    """Names of hosts and addresses, each as it is compared with a Host header: in small letters, without brackets. Each stands
+    for itself: a pattern would let in names that a stranger can have, and with them pages of theirs.
     """
     names = [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):

@@ -26,7 +26,16 @@ def test_a_host_that_is_none_is_refused(host: str) -> None:
 
 
 ALLOWED = ["dkv.example", "DKV.Example:443", "[::7]:7801"]
-STRANGE = ["evil.dkv.example", "dkv.example.evil", "dkv.example.", "dkv.example@evil", "dkv.example:7801:1", "::7", ".dkv.example", ""]
+STRANGE = [
+    "evil.dkv.example",
+    "dkv.example.evil",
+    "dkv.example.",
+    "dkv.example@evil",
+    "dkv.example:7801:1",
+    "::7",
+    ".dkv.example",
+    "",
+]
 
 
 def test_a_further_name_is_allowed_whole_and_no_name_that_only_looks_like_it() -> None:

@@ -13,6 +13,7 @@ import httpx
 
 from dkv.api import console_files, live
 from dkv.api.context import ManagerContext
+from dkv.api.latencies import Latency
 from dkv.api.numbers import engine_numbers
 from dkv.domain.orders import PutRecord
 from dkv.listening import Limits
@@ -209,20 +210,16 @@ def test_numbers_of_an_engine() -> None:
     counted = {"start_id": 3, "gets": 5, "puts": 7, "removes": 0, "keys": 2, "clients": 1, "used_memory": 1000, "at_ms": 1}
     fields = {
         "maxmemory": "9000",
-        "cmdstat_ping": "calls=900,usec=1,usec_per_call=1.00",
-        "cmdstat_set": "calls=7,usec=1,usec_per_call=1.00",
-        "cmdstat_get": "calls=5,usec=1,usec_per_call=1.00",
-        "latency_percentiles_usec_set": "p50=12.031,p99=80.127,p99.9=99.1",
         "master_repl_offset": "500",
         "slave0": "ip=127.0.0.12,port=7861,state=online,offset=480,lag=1,type=replica",
     }
-    leader = engine_numbers(counted, fields)
-    assert (leader["command"], leader["p50"], leader["p99"]) == ("set", 12.031, 80.127)
+    leader = engine_numbers(counted, fields, Latency("set", 12.0, 80.1))
+    assert (leader["command"], leader["p50"], leader["p99"]) == ("set", 12.0, 80.1)
     assert leader["followers"] == [{"address": "127.0.0.12:7861", "state": "online", "lagBytes": 20, "silentSeconds": 1}]
     assert leader["linkUp"] is None
-    follower = engine_numbers(counted, {"master_link_status": "down", "master_last_io_seconds_ago": "-1"})
+    follower = engine_numbers(counted, {"master_link_status": "down", "master_last_io_seconds_ago": "-1"}, Latency())
     assert (follower["linkUp"], follower["leaderHeard"], follower["p50"]) == (False, None, None)
-    assert engine_numbers(counted, {})["keys"] == 2, "what does not answer INFO still counts"
+    assert engine_numbers(counted, {}, Latency())["keys"] == 2, "what does not answer INFO still counts"
 
 
 # The page's files ----------------------------------------------------------------------------------------------------

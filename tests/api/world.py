@@ -54,6 +54,7 @@ class World:
         self.listening: set[tuple[str, int]] = set()
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
         self.statistics: dict[str, list[EngineStatistics]] = {name: [] for name in HOSTS}
+        self.latencies: dict[str, list[tuple[int, dict[str, dict[int, int]]]]] = {name: [] for name in HOSTS}
         self.engine_looks: dict[str, list[EngineLook]] = {name: [] for name in HOSTS}
         self.facts: dict[str, MachineFacts] = {}
         self.hung: dict[str, threading.Event] = {}  # servers whose disk does not answer before that
@@ -120,7 +121,12 @@ class World:
             signing=Signing(certificates=certificates, state_for=lambda host, why: StatePlace("sqlite:/state/domain.sqlite"))
             if certificates
             else None,
-            configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2", "allowed_hosts": "dkv.example,::7"},
+            configured=lambda: {
+                "server_id": server,
+                "nuodb_port": "8888",
+                "labels": "zone=a,rack=2",
+                "allowed_hosts": "dkv.example,::7",
+            },
             stop=lambda: self.stopped.append(server),
         )
 
@@ -134,7 +140,12 @@ class World:
         async def statistics(start_id: int | None) -> list[EngineStatistics]:
             return [item for item in self.statistics[server] if start_id in (None, item.start_id)]
 
-        return Numbers(statistics=statistics, looks=lambda: self.engine_looks[server], tally=self.submitter.tally)
+        async def latencies() -> list[tuple[int, dict[str, dict[int, int]]]]:
+            return list(self.latencies[server])
+
+        return Numbers(
+            statistics=statistics, latencies=latencies, looks=lambda: self.engine_looks[server], tally=self.submitter.tally
+        )
 
     def _read(self, server: str) -> MachineFacts:
         if server in self.hung:

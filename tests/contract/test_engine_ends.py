@@ -236,6 +236,8 @@ def test_commands_are_counted(engine_machine: Machine) -> None:
         assert statistics.fields["db0"].startswith("keys=3,")
         assert statistics.fields["cluster_state"] == "ok"
         assert await machine.engines.statistics(2) == []
+        (latencies,) = await machine.engines.latencies()
+        assert latencies.start_id == 1 and max(latencies.commands["set"].values()) == 3
 
     engine_machine.play(scenario)
 

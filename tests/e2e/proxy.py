@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import threading
 import ssl
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +15,7 @@ NAMES = {"host", "origin"}
 
 @contextlib.contextmanager
 def proxy(host: str, port: int, path: str, name: str = "", encrypted: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The address of the proxy, whose requests below `path` go to the manager: under the manager's own name or, where the proxy has
+    """The address of the proxy, whose requests below `path` go to the manager: under the manager's own name or, where it has
     a `name`, as the browser sent them. TLS ends at a proxy that has a certificate.
     """
     dropped = HOP if name else HOP | NAMES

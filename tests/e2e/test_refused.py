@@ -258,6 +258,11 @@ def test_only_loopback_is_listened_on_without_access_control(stranger: Manager, 
 def test_tls_needs_access_control_which_makes_the_certificates(stranger: Manager) -> None:
     stranger.env = stranger.env | {"DKV_ACCESS_CONTROL": "off", "DKV_TLS": "on"}
     refused(begin(stranger), "without access control there is no certificate", "access_control")
+
+
+def test_no_proxy_is_served_without_access_control(stranger: Manager) -> None:
+    stranger.env = stranger.env | {"DKV_ACCESS_CONTROL": "off", "DKV_ALLOWED_HOSTS": "dkv.example"}
+    refused(begin(stranger), "whoever reaches the proxy could command this manager", "access_control")
     assert not stranger.data_dir.exists()
 
 

@@ -344,6 +344,9 @@ class FakeEngines:
     async def statistics(self, start_id: int | None = None) -> list[Any]:
         return []
 
+    async def latencies(self) -> list[Any]:
+        return []
+
 
 class Clock:
     """Seconds that a test moves."""

@@ -40,6 +40,7 @@ from dkv.api.access import AccessControl
 from dkv.api.context import ManagerContext
 from dkv.api.description import Dialect
 from dkv.api.guard import Guard
+from dkv.api.latencies import Latencies
 from dkv.api.nuodb import errors, pagination
 from dkv.api.nuodb import routes as nuodb
 from dkv.api.problems import known_parameters, plain_body
@@ -80,7 +81,8 @@ class Api:
         self.sampler = metrics.Sampler(manager)
         self.examination = machines.Examination()
         self.streams = Streams(manager)
-        self.hub = live.Hub(manager, judged=control is not None)
+        self.latencies = Latencies(manager)
+        self.hub = live.Hub(manager, self.latencies, judged=control is not None)
         self.reporter = access.Reporter(control) if control else None
         native = self._application(False, problems.answer)
         dialect = self._application(True, errors.answer)

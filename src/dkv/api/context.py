@@ -88,11 +88,23 @@ async def no_statistics(start_id: int | None) -> Sequence[EngineStatistics]:
     return ()
 
 
+Histogram = Mapping[int, int]
+"""How many calls took at most so many microseconds, by these, ascending. A bound that no call ended at may be left out."""
+
+
+async def no_latencies() -> Sequence[tuple[int, Mapping[str, Histogram]]]:
+    """No engine answers."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """What a manager reads where metrics are asked for. `statistics` are of the engines of one process, or of all."""
+    """What a manager reads where metrics are asked for. `statistics` are of the engines of one process, or of all; `latencies`
+    are those of each engine's commands since it started, with the start id of its process.
+    """
 
     statistics: Callable[[int | None], Awaitable[Sequence[EngineStatistics]]] = no_statistics
+    latencies: Callable[[], Awaitable[Sequence[tuple[int, Mapping[str, Histogram]]]]] = no_latencies
     looks: Callable[[], Sequence[EngineLook]] = tuple
     usage: Callable[[], kernel.Usage] = kernel.usage
     tally: Tally = field(default_factory=lambda: Tally(lambda: 0.0))

@@ -20,6 +20,7 @@ from fastapi.responses import Response
 
 from dkv.access.roles import rights_of
 from dkv.api.context import Manager, ManagerContext
+from dkv.api.latencies import Latencies
 from dkv.api.numbers import own_numbers
 from dkv.api.origin import CALLER
 from dkv.api.routing import Router
@@ -115,12 +116,12 @@ def _made(name: str, make: Callable[[], Json]) -> Json:
 # The numbers ---------------------------------------------------------------------------------------------------------
 
 
-async def sample_of(manager: ManagerContext, servers: Mapping[str, Server]) -> schemas.Sample:
+async def sample_of(manager: ManagerContext, latencies: Latencies, servers: Mapping[str, Server]) -> schemas.Sample:
     """The numbers of these servers' engines now. A manager that does not answer in time is without numbers."""
     others = [server for name, server in sorted(servers.items()) if name != manager.server_id]
     clock = asyncio.get_running_loop().time
     asked = asyncio.gather(*(_numbers_at(manager, server, clock) for server in others))
-    own, answers = await asyncio.gather(own_numbers(manager), asked)
+    own, answers = await asyncio.gather(own_numbers(manager, latencies), asked)
     engines = [*own["engines"], *(engine for _, numbers in answers for engine in numbers)]
     ages = await _lease_ages(manager)
     heard: list[schemas.ManagerHeard] = [
@@ -160,8 +161,9 @@ class Hub:
     that is slow misses versions, never the newest.
     """
 
-    def __init__(self, manager: ManagerContext, judged: bool) -> None:
+    def __init__(self, manager: ManagerContext, latencies: Latencies, judged: bool) -> None:
         self._manager = manager
+        self._latencies = latencies
         self._judged = judged
         self.readers = 0  # streams that are open
         self._tasks: list[asyncio.Task[None]] = []
@@ -183,7 +185,7 @@ class Hub:
         stored = await manager.event_log.events(max(0, newest - NEWEST_EVENTS), NEWEST_EVENTS)
         whole: Any = {"at": manager.clock(), "reader": reader, "events": [views.event_view(event) for event in stored]}
         whole |= {name: _made(name, make) for name, make in parts_of(manager, view, leader, self._judged)}
-        whole["numbers"] = await sample_of(manager, view.state.servers)
+        whole["numbers"] = await sample_of(manager, self._latencies, view.state.servers)
         answer: schemas.Live = whole
         return answer
 
@@ -305,7 +307,7 @@ class Hub:
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
-            sample = await sample_of(self._manager, self._servers)
+            sample = await sample_of(self._manager, self._latencies, self._servers)
             self._put({"numbers": sample})
             self._keep(sample["at"], self._parts["numbers"][1])
             period = PERIOD * max(1.0, (len(self._servers) - 1) / ASKED_AT_ONCE)

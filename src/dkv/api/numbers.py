@@ -9,39 +9,40 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastapi import Request
+
 from dkv.api.context import Manager, ManagerContext
+from dkv.api.latencies import Latencies, Latency
 from dkv.api.routing import Router
 from dkv.wire import schemas
 
 router = Router(tags=["looking"])
 
-OF_MANAGERS = frozenset(
-    "acl auth client cluster command commandlog config debug echo exec hello info latency multi ping psync quit readonly "
-    "replconf script select slowlog sync wait waitaof watch".split()
-)
-"""Commands that managers and engines send each other, or that touch no data."""
-
 
 @router.get("/admin/v1/numbers")
-async def numbers(manager: Manager) -> schemas.Numbers:
-    """The engines of this server now: work, memory, percentiles, and how leaders and followers hear each other."""
-    return await own_numbers(manager)
+async def numbers(request: Request, manager: Manager) -> schemas.Numbers:
+    """The engines of this server now: work, memory, percentiles of the last ten seconds, and how leaders and followers hear each
+    other.
+    """
+    return await own_numbers(manager, request.app.state.api.latencies)
 
 
-async def own_numbers(manager: ManagerContext) -> schemas.Numbers:
+async def own_numbers(manager: ManagerContext, latencies: Latencies) -> schemas.Numbers:
     """The engines of this manager's server; one that does not answer is left out."""
     counted = {int(counters["start_id"]): counters for counters in await manager.machine.counters()}
     fields: dict[int, Mapping[str, str]] = {}
     for statistics in await manager.machine.numbers.statistics(None):
         fields.setdefault(statistics.start_id, statistics.fields)
-    engines = [engine_numbers(counters, fields.get(start_id, {})) for start_id, counters in sorted(counted.items())]
+    took = await latencies.read()
+    engines = [
+        engine_numbers(counters, fields.get(start_id, {}), took.get(start_id, Latency()))
+        for start_id, counters in sorted(counted.items())
+    ]
     return {"server": manager.server_id, "at": manager.clock(), "engines": engines}
 
 
-def engine_numbers(counted: Mapping[str, Any], fields: Mapping[str, str]) -> schemas.EngineNumbers:
-    """One process, of its counters and the fields of its engine's INFO."""
-    command = _busiest(fields)
-    percentiles = dict(_QUANTILES.findall(fields.get(f"latency_percentiles_usec_{command}", "")))
+def engine_numbers(counted: Mapping[str, Any], fields: Mapping[str, str], latency: Latency) -> schemas.EngineNumbers:
+    """One process, of its counters, the fields of its engine's INFO, and how long its commands took of late."""
     link = fields.get("master_link_status")
     heard = int(fields.get("master_last_io_seconds_ago", "-1"))
     return {
@@ -53,28 +54,16 @@ def engine_numbers(counted: Mapping[str, Any], fields: Mapping[str, str]) -> sch
         "clients": counted["clients"],
         "memory": counted["used_memory"],
         "maxMemory": int(fields.get("maxmemory", "0")),
-        "command": command,
-        "p50": float(percentiles["50"]) if "50" in percentiles else None,
-        "p99": float(percentiles["99"]) if "99" in percentiles else None,
+        "command": latency.command,
+        "p50": latency.p50,
+        "p99": latency.p99,
         "linkUp": None if link is None else link == "up",
         "leaderHeard": heard if link is not None and heard >= 0 else None,
         "followers": list(_followers(fields)),
     }
 
 
-_QUANTILES = re.compile(r"p(50|99)=([0-9.]+)")
-_CALLS = re.compile(r"calls=(\d+)")
 _FOLLOWER = re.compile(r"slave\d+")
-
-
-def _busiest(fields: Mapping[str, str]) -> str:
-    """The data command that was called most; "" before the first."""
-    calls = {
-        name.removeprefix("cmdstat_"): int(match[1])
-        for name, text in fields.items()
-        if name.startswith("cmdstat_") and "|" not in name and (match := _CALLS.match(text))
-    }
-    return max((name for name in calls if name not in OF_MANAGERS), key=lambda name: calls[name], default="")
 
 
 def _followers(fields: Mapping[str, str]) -> Iterator[schemas.Follower]:

@@ -18,6 +18,7 @@ from dkv.address import is_same_machine
 from dkv.api.context import (
     EngineLook,
     EngineStatistics,
+    Histogram,
     LocalMachine,
     LogFile,
     ManagerContext,
@@ -126,6 +127,9 @@ def numbers_of(manager: Manager) -> Numbers:
     async def statistics(start_id: int | None) -> list[EngineStatistics]:
         return [EngineStatistics(s.start_id, s.group, s.fields) for s in await manager.engines.statistics(start_id)]
 
+    async def latencies() -> list[tuple[int, Mapping[str, Histogram]]]:
+        return [(engine.start_id, engine.commands) for engine in await manager.engines.latencies()]
+
     def looks() -> list[EngineLook]:
         seen = manager.observed()
         return [
@@ -138,7 +142,7 @@ def numbers_of(manager: Manager) -> Numbers:
             for engine in (seen.survey.engines if seen else ())
         ]
 
-    return Numbers(statistics=statistics, looks=looks, tally=manager.submitter.tally)
+    return Numbers(statistics=statistics, latencies=latencies, looks=looks, tally=manager.submitter.tally)
 
 
 def signing_of(manager: Manager, settings: Settings, move: StateMove) -> Signing | None:

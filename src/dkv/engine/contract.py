@@ -475,6 +475,16 @@ class EngineStatistics:
 
 
 @dataclass(frozen=True)
+class EngineLatencies:
+    """How long commands of one engine took since it started: by command, how many calls took at most so many microseconds, for
+    bounds that double.
+    """
+
+    start_id: int
+    commands: Mapping[str, Mapping[int, int]]
+
+
+@dataclass(frozen=True)
 class QuiescePoint:
     """What a leader held at a moment. Equal file and size at two moments: nothing was written in between.
 
@@ -670,6 +680,9 @@ class EngineLifecycle(Protocol):
 
     async def statistics(self, start_id: int | None = None) -> Sequence[EngineStatistics]:
         """Of every living engine, or of those of one process. One that does not answer is left out; nothing is changed by it."""
+
+    async def latencies(self) -> Sequence[EngineLatencies]:
+        """Of every living engine. One that does not answer is left out."""
 
 
 class Replication(Protocol):

@@ -17,6 +17,7 @@ from dkv.engine.contract import (
     Cause,
     Counters,
     EngineFull,
+    EngineLatencies,
     EngineRefused,
     EngineSeen,
     EngineStatistics,
@@ -448,6 +449,13 @@ class Engine:
         except (EngineUnreachable, EngineRefused):
             return None
         return replies.parse_counters(self.start_id, info, int(time.monotonic() * 1000))
+
+    async def latencies(self) -> EngineLatencies | None:
+        """How long its commands took, None when it does not answer. Not of a memory-only process, but of each engine of it."""
+        try:
+            return EngineLatencies(self.start_id, await self.valkey.latencies())
+        except (EngineUnreachable, EngineRefused):
+            return None
 
     async def statistics(self) -> EngineStatistics | None:
         """What it says of itself, None when it does not answer. Not of a memory-only process, but of each engine of it."""

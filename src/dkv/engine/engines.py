@@ -21,6 +21,7 @@ from dkv.engine.contract import (
     ArchiveRefused,
     Cause,
     Counters,
+    EngineLatencies,
     EngineRefused,
     EngineSeen,
     EngineSpec,
@@ -414,4 +415,10 @@ class ValkeyEngines(HotCopies, TailSources):
         """See the contract."""
         living = [engine for engine in self._engines.values() if engine.alive and start_id in (None, engine.start_id)]
         answers = await asyncio.gather(*(part.statistics() for engine in living for part in engine.parts or (engine,)))
+        return [answer for answer in answers if answer is not None]
+
+    async def latencies(self) -> Sequence[EngineLatencies]:
+        """See the contract."""
+        living = [engine for engine in self._engines.values() if engine.alive]
+        answers = await asyncio.gather(*(part.latencies() for engine in living for part in engine.parts or (engine,)))
         return [answer for answer in answers if answer is not None]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD, LEAF_FILE, TLS_FOLDER, client_limits
 from dkv.engine.contract import (
@@ -360,6 +361,17 @@ def parse_counters(start_id: int, info: dict[str, str], at_ms: int) -> Counters:
         at_ms=at_ms,
         **calls,
     )
+
+
+def parse_latencies(reply: Sequence[Any]) -> dict[str, dict[int, int]]:
+    """LATENCY HISTOGRAM: by command, how many calls took at most so many microseconds. A bound whose number is that of the one
+    before is left out.
+    """
+    histograms = {}
+    for name, fields in zip(reply[::2], reply[1::2], strict=True):
+        bounds = dict(zip(fields[::2], fields[1::2], strict=True))[b"histogram_usec"]
+        histograms[name.decode("utf-8", "replace")] = dict(zip(bounds[::2], bounds[1::2], strict=True))
+    return histograms
 
 
 def together(counted: Sequence[Counters]) -> Counters | None:

@@ -271,6 +271,11 @@ class Valkey:
             raise EngineRefused(f"engine {self.start_id} refused INFO: {info}")
         return replies.parse_statistics(info)
 
+    async def latencies(self) -> dict[str, dict[int, int]]:
+        """LATENCY HISTOGRAM. Raises EngineUnreachable, EngineRefused."""
+        (histograms,) = await self.do(("LATENCY", "HISTOGRAM"))
+        return replies.parse_latencies(histograms)
+
     async def follows(self) -> tuple[str, str | None]:
         """Own role ("leader" or "follower") and the node it follows."""
         (text,) = await self.do(("CLUSTER", "NODES"))

@@ -701,8 +701,9 @@ class Follower(TypedDict):
 
 class EngineNumbers(TypedDict):
     """One engine process at one moment. `gets`, `puts` and `removes` are counted since it started. `memory` and `maxMemory` (0:
-    no limit) in bytes; `p50` and `p99` are microseconds of the data command it ran most, since it started, null before the first.
-    `leaderHeard`: seconds since a follower heard its leader, null for others and while the link is down (`linkUp` false).
+    no limit) in bytes; `command` is the data command that it ran most within the last ten seconds, `p50` and `p99` are
+    microseconds of it (interpolated between bounds that double), null without any call. `leaderHeard`: seconds since a follower
+    heard its leader, null for others and while the link is down (`linkUp` false).
     """
 
     startId: int

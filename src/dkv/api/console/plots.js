@@ -17,7 +17,7 @@ export function plots(view) {
   const marks = { bands: outages(view.events, end), leaders: view.events.filter((event) => event.kind === "group.opened" || event.kind === "group.handed_over") };
   const all = [
     plot("Operations a second", end, rates, marks, short),
-    plot("Median and 99th percentile, since each engine started", end, times(view.samples), marks, micro),
+    plot("Median and 99th percentile of ten seconds", end, times(view.samples), marks, micro),
     plot("Memory", end, each(view.samples, names, (engine) => engine.memory), marks, bytes, limit(view.samples)),
     plot("Followers behind their leader", end, lags(view.samples, followers(view)), marks, bytes),
   ];

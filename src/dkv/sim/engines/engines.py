@@ -18,6 +18,7 @@ from dkv.engine.contract import (
     CopyLabel,
     Counters,
     CutSeen,
+    EngineLatencies,
     EngineRefused,
     EngineSpec,
     EngineStatistics,
@@ -133,6 +134,15 @@ class SimEngines:
             )
             for s, m in sorted(self.machine.memory.items())
             if not m.stopped
+        ]
+
+    async def latencies(self) -> Sequence[EngineLatencies]:
+        """See the contract. Every call takes a microsecond."""
+        await self._pause()
+        return [
+            EngineLatencies(engine.start_id, {"get": {1: engine.gets}, "set": {1: engine.puts}})
+            for engine in self.machine.engines.values()
+            if not engine.silent and not engine.busy
         ]
 
     async def statistics(self, start_id: int | None = None) -> Sequence[EngineStatistics]:
