@@ -8,10 +8,9 @@ it too; what it reads of keys, slow logs and latency events is not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from dkv.api.exposition import Metric, Page, joined, labels
 
@@ -27,7 +26,7 @@ COMMANDS_REJECTED = Metric(
     "redis_commands_rejected_calls_total", "counter", "Calls of a command that were refused before it ran."
 )
 COMMANDS_FAILED = Metric("redis_commands_failed_calls_total", "counter", "Calls of a command that ended with an error.")
-COUNTERS = (COMMANDS, COMMAND_SECONDS, COMMANDS_REJECTED, COMMANDS_FAILED)
+_COUNTERS = (COMMANDS, COMMAND_SECONDS, COMMANDS_REJECTED, COMMANDS_FAILED)
 LATENCY = Metric(
     "redis_latency_percentiles_usec", "summary", "Percentiles of a command's time since the engine started, in microseconds."
 )
@@ -146,6 +145,8 @@ NUMBERS: Mapping[str, tuple[Metric, ...]] = {
     "cluster_stats_messages_received": (_counter("cluster_messages_received_total", "Packets received there."),),
 }
 """Fields that are numbers, and the metrics that say them."""
+METRICS = (*_COUNTERS, LATENCY, *(metric for metrics in NUMBERS.values() for metric in metrics))
+_PLACES = {metric.name: place for place, metric in enumerate(METRICS)}
 
 INFO_LABELS = (
     *("role", "redis_version", "redis_mode", "os", "maxmemory_policy", "tcp_port", "run_id", "process_id", "master_replid"),
@@ -163,17 +164,12 @@ def write_engine(page: Page, fields: Mapping[str, str], common: str, now: float)
     if "latest_fork_usec" in fields:
         page.add(FORK, int(fields["latest_fork_usec"]) / 1e6, common)
     layout = written.layout(fields)
-    for field, memo in layout.numbers:
-        text = fields[field]
-        if memo.text != text:
-            memo.text, memo.lines = text, written.number(field, text)
-        for metric, line in memo.lines:
-            page.lines(metric).append(line)
+    written.write(fields, layout)
+    page.add_lines(METRICS, layout.lines)
     for field, state in STATES.items():
         if field in fields:
             page.add(state, int(fields[field] == "ok"), common)
     _write_link(page, fields, common)
-    _write_commands(page, fields, written, layout)
     for field in layout.numbered:
         _write_numbered(page, field, _pairs(fields[field]), common)
 
@@ -205,22 +201,23 @@ _ENGINES = 64  # whose lines are kept
 
 @dataclass(slots=True)
 class _Memo:
-    """What a field said last, and the lines that came of it: most of what an engine says is the same at the next scrape, and most
-    of a line is labels.
+    """What a field said last and, of a command, the line of each metric that came of it: most of what an engine says is the same
+    at the next scrape, and most of a line is labels.
     """
 
     text: str = ""
-    lines: tuple[Any, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The fields of one engine by what is written of them, in the order of the page."""
+    """The fields of one engine by what is written of them, and the lines of METRICS on the newest page."""
 
     numbers: tuple[tuple[str, _Memo], ...]
     commands: tuple[tuple[str, _Memo], ...]
     percentiles: tuple[tuple[str, _Memo], ...]
     numbered: tuple[str, ...]
+    lines: list[str]
 
 
 class _Written:
@@ -232,22 +229,24 @@ class _Written:
         self._braces = f"{{{common}}}" if common else ""
         self._info: tuple[list[str], str] = ([], "")
         self._names: list[str] = []
-        self._layout = _Layout((), (), (), ())
+        self._layout = self._laid_out([])
 
     def layout(self, fields: Mapping[str, str]) -> _Layout:
         """That of an engine that says these fields: the same as last time, until it says one more."""
         names = list(fields)
         if names != self._names:
-            self._names, self._layout = (
-                names,
-                _Layout(
-                    tuple((name, _Memo()) for name in NUMBERS if name in fields),
-                    tuple((name, _Memo()) for name in names if name.startswith("cmdstat_")),
-                    tuple((name, _Memo()) for name in names if name.startswith("latency_")),
-                    tuple(name for name in names if _NUMBERED.match(name)),
-                ),
-            )
+            self._names, self._layout = names, self._laid_out(names)
         return self._layout
+
+    def _laid_out(self, names: Sequence[str]) -> _Layout:
+        known = set(names)
+        return _Layout(
+            tuple((name, _Memo()) for name in NUMBERS if name in known),
+            tuple((name, _Memo()) for name in names if name.startswith("cmdstat_")),
+            tuple((name, _Memo()) for name in names if name.startswith("latency_")),
+            tuple(name for name in names if _NUMBERED.match(name)),
+            [""] * len(METRICS),
+        )
 
     def labels_of_info(self, fields: Mapping[str, str]) -> str:
         """The labels of the sample that says what the engine is."""
@@ -256,26 +255,53 @@ class _Written:
             self._info = texts, joined(self._common, labels(dict(zip(INFO_LABELS, texts, strict=True))))
         return self._info[1]
 
-    def number(self, field: str, text: str) -> tuple[tuple[Metric, str], ...]:
-        """The samples of a field of NUMBERS; none if it is no number."""
-        if not _is_number(text):
-            return ()
-        return tuple((metric, f"{metric.name}{self._braces} {text}") for metric in NUMBERS[field])
+    def write(self, fields: Mapping[str, str], layout: _Layout) -> None:
+        """Write the lines of METRICS anew whose fields changed; "" for what is no number."""
+        for field, memo in layout.numbers:
+            text = fields[field]
+            if memo.text != text:
+                memo.text = text
+                line = f"{self._braces} {text}" if _is_number(text) else ""
+                for metric in NUMBERS[field]:
+                    layout.lines[_PLACES[metric.name]] = line and metric.name + line
+        self._write_commands(fields, layout)
 
-    def command(self, field: str, text: str) -> tuple[tuple[int, str], ...]:
-        """What was counted of a command, each with its place in COUNTERS; nothing of what never happened."""
+    def _write_commands(self, fields: Mapping[str, str], layout: _Layout) -> None:
+        """Those of all commands together: half of the page. So what never happened has no line, and the summary no sum and count,
+        which are the first two families.
+        """
+        if _changed(layout.commands, fields, self._command):
+            for place in range(len(_COUNTERS)):
+                layout.lines[place] = "\n".join([memo.lines[place] for _, memo in layout.commands if memo.lines[place]])
+        if _changed(layout.percentiles, fields, self._percentiles):
+            layout.lines[_PLACES[LATENCY.name]] = "\n".join(line for _, memo in layout.percentiles for line in memo.lines)
+
+    def _command(self, field: str, text: str) -> tuple[str, ...]:
+        """A line for each of _COUNTERS, "" where it says nothing."""
         match = _CALLS.match(text)
         if match is None:
-            return ()
+            return ("",) * len(_COUNTERS)
         calls, usec, rejected, failed = match.groups()
         values = (calls, str(int(usec) / 1e6), rejected if rejected != "0" else "", failed if failed != "0" else "")
         named = f'{{{self._before}cmd="{field[8:]}"}}'
-        return tuple((place, f"{COUNTERS[place].name}{named} {value}") for place, value in enumerate(values) if value)
+        return tuple(value and f"{counter.name}{named} {value}" for counter, value in zip(_COUNTERS, values, strict=True))
 
-    def percentiles(self, field: str, text: str) -> tuple[str, ...]:
+    def _percentiles(self, field: str, text: str) -> tuple[str, ...]:
         """The percentiles of a command's times."""
         head = f'{LATENCY.name}{{{self._before}cmd="{field[25:]}",quantile="'
         return tuple(f'{head}{quantile}"}} {value}' for quantile, value in _QUANTILES.findall(text))
+
+
+def _changed(
+    memos: Sequence[tuple[str, _Memo]], fields: Mapping[str, str], lines_of: Callable[[str, str], tuple[str, ...]]
+) -> bool:
+    """Write the lines of those fields anew whose texts changed; whether there were any."""
+    changed = False
+    for field, memo in memos:
+        text = fields[field]
+        if memo.text != text:
+            memo.text, memo.lines, changed = text, lines_of(field, text), True
+    return changed
 
 
 @lru_cache(maxsize=_ENGINES)
@@ -291,25 +317,6 @@ def _write_link(page: Page, fields: Mapping[str, str], common: str) -> None:
     for field, metric in LEADER_FIELDS.items():
         if field in fields:
             page.add(metric, fields[field], leader)
-
-
-def _write_commands(page: Page, fields: Mapping[str, str], written: _Written, layout: _Layout) -> None:
-    """All that was counted of commands: half of the page. So what never happened has no line, and the summary no sum and count,
-    which are the first two families.
-    """
-    families = [page.lines(metric) for metric in COUNTERS]
-    for field, memo in layout.commands:
-        text = fields[field]
-        if memo.text != text:
-            memo.text, memo.lines = text, written.command(field, text)
-        for place, line in memo.lines:
-            families[place].append(line)
-    latency = page.lines(LATENCY)
-    for field, memo in layout.percentiles:
-        text = fields[field]
-        if memo.text != text:
-            memo.text, memo.lines = text, written.percentiles(field, text)
-        latency.extend(memo.lines)
 
 
 def _write_numbered(page: Page, field: str, values: Mapping[str, str], common: str) -> None:

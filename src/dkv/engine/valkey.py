@@ -82,6 +82,7 @@ class Valkey:
         self._folder: int | None = None
         self.was_connected = False
         self._looked: replies.Answers | None = None  # at the last look, unless an order was given since
+        self._statistics = replies.StatisticsReader()
         self._looked_at = 0.0  # when everything was asked
         self._moved_at, self._links = 0.0, ""  # when the number of its connections with other nodes changed
         self._may_hold = False  # since `take_over`, until writes are taken or refused
@@ -269,7 +270,7 @@ class Valkey:
             raise self._unreachable(_STATISTICS, error) from error
         if isinstance(info, _NO):
             raise EngineRefused(f"engine {self.start_id} refused INFO: {info}")
-        return replies.parse_statistics(info)
+        return self._statistics.read(info)
 
     async def latencies(self) -> dict[str, dict[int, int]]:
         """LATENCY HISTOGRAM. Raises EngineUnreachable, EngineRefused."""
