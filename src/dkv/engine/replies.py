@@ -83,9 +83,8 @@ class StatisticsReader:
         before, self._lines = self._lines, lines
         changed = [(old, new) for old, new in zip(before, lines, strict=False) if old != new]
         if len(before) != len(lines) or any(old.partition(":")[0] != new.partition(":")[0] for old, new in changed):
-            self._fields = dict([line.split(":", 1) for line in lines if ":" in line and line[0] != "#"])
-        else:
-            self._fields |= [new.split(":", 1) for _, new in changed if ":" in new]
+            changed, self._fields = [("", line) for line in lines], {}
+        self._fields |= dict([line.split(":", 1) for _, line in changed if ":" in line and line[0] != "#"])
         return dict(self._fields)
 
 
