@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import pytest
+
 from dkv.control.liveness import LEADER, RENEW_EVERY, SERVER_TTL, Liveness
 from dkv.control.submit import Submitter, View
 from dkv.domain.facts import ServerJoined
@@ -141,6 +143,41 @@ def test_a_server_whose_lease_ended_is_lost() -> None:
             await pair.first.renew()
         await pair.first.judge()
         assert await pair.alive() == {"s1"}
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2, 0.4, 0.6])
+def test_a_server_is_lost_when_its_lease_ends_not_at_the_next_renewal_of_the_judge(offset: float) -> None:
+    async def scenario(pair: Pair) -> None:
+        await pair.second_joins()
+        state = (await pair.submitter.view()).state
+        judge = asyncio.create_task(pair.first.run(lambda: state))
+        await asyncio.sleep(offset)
+        await pair.second.renew()
+        ends = pair.now() + SERVER_TTL
+        while "s2" in await pair.alive():
+            await asyncio.sleep(0.01)
+        judge.cancel()
+        assert 0 <= pair.now() - ends < 0.05
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.2, 0.4, 0.6])
+def test_a_lost_leader_of_the_domain_is_followed_and_judged_when_its_leases_end(offset: float) -> None:
+    async def scenario(pair: Pair) -> None:
+        await pair.second_joins()
+        state = (await pair.submitter.view()).state
+        heir = asyncio.create_task(pair.second.run(lambda: state))
+        for pause in [RENEW_EVERY] * 5 + [offset]:
+            await asyncio.sleep(pause)
+            await pair.first.renew()
+        ends = pair.now() + SERVER_TTL
+        while "s1" in await pair.alive():
+            await asyncio.sleep(0.01)
+        heir.cancel()
+        assert 0 <= pair.now() - ends < 0.05
 
     play(scenario)
 

@@ -8,7 +8,8 @@ access to the backend (docs/reference/safety.md#backend-away).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from dkv.control.submit import Submitter
@@ -22,6 +23,8 @@ from dkv.store.contract import Lease, Store, StoreError
 
 RENEW_EVERY = 0.75  # s
 TICK_EVERY = 0.2  # s
+LOOK_EVERY = 0.25  # s between two looks at leases while one of them may soon end
+SOON = 0.01  # s, the least between two looks
 LONGEST_STEP = 500  # ms the domain clock may move at once, so that a frozen holder makes no timer jump
 LEADER = "leader"
 
@@ -45,6 +48,16 @@ def _lost(state: State, leases: Mapping[str, Lease]) -> list[Server]:
         return lease is None or lease.expires_in <= 0
 
     return [server for server in state.servers.values() if server.alive and ended(server)]
+
+
+def _look_in(leases: Iterable[Lease]) -> float:
+    """Seconds until leases have to be read again, as one of them will have ended; infinity while all are renewed in time.
+
+    One that was not renewed in half of its time is looked at often, and at the moment when it ends: time that is lost here is
+    time without a leader after a machine is lost.
+    """
+    least = min((lease.expires_in for lease in leases if lease.expires_in > 0), default=math.inf)
+    return math.inf if least > SERVER_TTL / 2 else max(SOON, min(least, LOOK_EVERY))
 
 
 def _levels(state: State, leases: Mapping[str, Lease]) -> tuple[tuple[str, int], ...]:
@@ -76,6 +89,7 @@ class Liveness:
         self._leader = ""  # server id of the holder of the leader lease, as last read
         self._renewals: dict[str, float] = {}  # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
+        self._look_at = math.inf  # when leases are read again, if before the next renewal
         self._clock = 0  # ms, domain clock as this holder moved it
         self._news = asyncio.Event()  # a newer view is at hand
 
@@ -137,12 +151,19 @@ class Liveness:
 
         Where the newest view at hand shows no server to be lost, the backend is not read again.
         """
+        self._look_at = math.inf
         try:
             leases = await self._read_leases()
         except StoreError:
             self.access_since = None
             return
-        if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
+        if known is not None:
+            self._look_at = self._now() + _look_in(self._watched(known, leases))
+        if not self.leads or self.access_since is None:
+            return
+        if self._now() - self.access_since < SERVER_TTL:
+            if known is not None and _lost(known, leases):
+                self._look_at = min(self._look_at, self.access_since + SERVER_TTL)
             return
         if known is not None and (levels := _levels(known, leases)):
             await self._submitter.submit(LevelsRead(server_id=self._server_id, levels=levels, actor="liveness"))
@@ -151,6 +172,13 @@ class Liveness:
         state = (await self._submitter.view()).state
         for server in _lost(state, await self._read_leases()):  # read after the view: else who has just joined had none
             await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
+
+    def _watched(self, known: State, leases: Mapping[str, Lease]) -> list[Lease]:
+        """Leases of others whose end is for this manager to see at once: those of living servers, and that of who leads."""
+        others = {server_lease(server.server_id) for server in known.servers.values() if server.alive} - {
+            server_lease(self._server_id)
+        }
+        return [lease for name, lease in leases.items() if name in others or (name == LEADER and not self.leads)]
 
     async def join(self) -> Accepted | Refused:
         """Report that this server is here, unless the state says so; once its lease holds."""
@@ -192,6 +220,10 @@ class Liveness:
         next_renewal = 0.0
         while True:
             try:
+                if self._now() >= self._look_at:
+                    await self.judge(known())
+                    if not self._leader:
+                        next_renewal = 0.0  # it may be for this manager to lead now
                 if self._now() >= next_renewal:
                     next_renewal = self._now() + RENEW_EVERY
                     await self.renew()
@@ -201,11 +233,11 @@ class Liveness:
                 await self.tick(known())
             except StoreError:
                 self.access_since = None
-            await self._rest(next_renewal, known)
+            await self._rest(min(next_renewal, self._look_at), known)
 
-    async def _rest(self, renewal: float, known: Callable[[], State | None]) -> None:
-        """Until the next renewal; or the next tick, while the clock moves; or the news that it has to."""
-        left = max(0.0, renewal - self._now())
+    async def _rest(self, until: float, known: Callable[[], State | None]) -> None:
+        """Until the next renewal or look; or the next tick, while the clock moves; or the news that it has to."""
+        left = max(0.0, until - self._now())
         if self._moves(known()):
             await asyncio.sleep(min(TICK_EVERY, left))
             return
