@@ -21,7 +21,16 @@ def facts_of(data_dir: str) -> MachineFacts:
         fsync = fsync_ms(data_dir)
     except OSError as error:
         why = str(error)
-    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages(), why)
+    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages(), why, free_bytes(data_dir))
+
+
+def free_bytes(directory: str) -> int:
+    """Bytes left on the disk of a directory for this user; -1 where that cannot be told."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return -1
+    return disk.f_bavail * disk.f_frsize
 
 
 def fsync_ms(directory: str) -> float:

@@ -52,6 +52,7 @@ from dkv.domain.facts import (
     LeaderSteppedDown,
     LevelsRead,
     LoadingProgressed,
+    MemberTroubled,
     MemorySynced,
     OpenTerm,
     OptionsSeen,
@@ -76,8 +77,10 @@ from dkv.domain.facts import (
     WritesRefused,
     WritesResumed,
 )
+from dkv.domain.levels import LEVEL
 from dkv.domain.model import Group, PositionReport, Process, ProcessRole, State
 from dkv.domain.orders import StartProcess
+from dkv.domain.state_members import DISK
 from tests.api.world import HOSTS, PORT, World, orders
 
 STORE = "OrdersStore"
@@ -150,11 +153,14 @@ class Life:
 
     async def servers_come(self) -> None:
         """Two managers join the domain."""
+        at: dict[str, Any] = {"port": PORT, "nuodb_port": 8888, "boot_id": "boot-1", "etcd_port": 7901}
         for name, host in HOSTS.items():
-            who = {"server_id": name, "uid": f"uid-of-{name}"}
-            await self.submit(ServerJoined(host=host, port=PORT, nuodb_port=8888, boot_id="boot-1", etcd_port=7901, **who))
+            await self.submit(ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, **at))
         if not (await self.world.state()).level:
             await self.submit(LevelsRead(server_id="s1", levels=tuple((name, 1) for name in HOSTS)))
+            for name, host in HOSTS.items():
+                await self.submit(ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, level=LEVEL, **at))
+            await self.submit(MemberTroubled(server_id="s1", trouble=DISK))
         await self.submit(StateMemberSeen(server_id="s1", member="s1", role="voter", because="the cluster lists it so"))
         await self.submit(RequestsRefused(server_id="s1", peer="127.0.0.9", count=1, last="GET /: no credentials"))
 

@@ -9,15 +9,22 @@ import pytest
 from dkv.domain.model import Server
 from dkv.domain.state_members import (
     ADDED_AGAIN_AFTER,
+    DISK,
+    ENDS,
+    ENDS_SHOWN,
     LEARNER,
     LEARNER_GIVEN_UP_AFTER,
     LEARNER_STARTS_WITHIN,
     LEARNER_VOTES_WITHIN,
+    NEEDS_FREE,
+    QUOTA,
     REPLACED_AFTER,
+    SIZE,
     AddMember,
     Lineage,
     Member,
     MemberChange,
+    MemberHealth,
     MemberRules,
     OwnProcess,
     OwnStep,
@@ -26,6 +33,9 @@ from dkv.domain.state_members import (
     lineage,
     next_change,
     own_step,
+    trouble_fix,
+    trouble_of,
+    trouble_text,
     voters_for,
 )
 
@@ -223,3 +233,27 @@ def test_what_a_manager_does_with_its_own_member(listed: Member | None, process:
 )
 def test_which_of_two_states_of_a_domain_was_given_up(own: list[str], other: list[str], kinship: Lineage) -> None:
     assert lineage(own, other) is kinship
+
+
+@pytest.mark.parametrize(
+    ("health", "before", "trouble"),
+    [
+        (MemberHealth(NEEDS_FREE, 0, 0), "", ""),
+        (MemberHealth(NEEDS_FREE - 1, 0, 0), "", DISK),
+        (MemberHealth(NEEDS_FREE + 1, 0, 0), DISK, DISK),
+        (MemberHealth(2 * NEEDS_FREE, 0, 0), DISK, ""),
+        (MemberHealth(-1, -1, 0), "", ""),
+        (MemberHealth(-1, QUOTA * 8 // 10, 0), "", ""),
+        (MemberHealth(-1, QUOTA * 8 // 10 + 1, 0), "", SIZE),
+        (MemberHealth(-1, QUOTA * 3 // 4, 0), SIZE, SIZE),
+        (MemberHealth(-1, QUOTA * 6 // 10, 0), SIZE, ""),
+        (MemberHealth(-1, -1, ENDS_SHOWN), "", ENDS),
+        (MemberHealth(0, -1, ENDS_SHOWN), ENDS, DISK),
+    ],
+)
+def test_what_is_wrong_with_a_member_is_told_until_it_is_less_by_some(health: MemberHealth, before: str, trouble: str) -> None:
+    assert trouble_of(health, before) == trouble
+
+
+def test_a_trouble_of_a_later_release_has_words_too() -> None:
+    assert "colour" in trouble_text("colour") and trouble_fix("colour")

@@ -157,6 +157,13 @@ def _requests_refused(runner: ScenarioRunner, line: Line) -> Command:
     return facts.RequestsRefused(server_id=server, now=runner.world.now, peer=peer, count=int(count), last=last)
 
 
+@verb("trouble")
+def _member_troubled(runner: ScenarioRunner, line: Line) -> Command:
+    """`trouble B disk`: the manager of B sees that; `none`: that nothing is wrong with its etcd member any more."""
+    server, trouble = line.words
+    return facts.MemberTroubled(server_id=server, now=runner.world.now, trouble="" if trouble == "none" else trouble)
+
+
 @verb("member")
 def _state_member_seen(runner: ScenarioRunner, line: Line) -> Command:
     """`member A B voter`: the manager of A saw the member of B vote; `none`: that B has none."""

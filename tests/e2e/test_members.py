@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ import pytest
 from dkv.members.child import DATA, DIRECTORY
 from dkv.members.place import MEMBERS
 from tests.contract.etcd_cluster import needs_etcd
+from tests.disks import small_disk
 from tests.e2e.hosts import Host, hosts, needs_hosts
 from tests.e2e.joined_domain import JoinedDomain
 from tests.e2e.local_domain import wait_for
@@ -40,14 +42,29 @@ class World:
         return self.domain.do(self.first, *words, "--managers", managers, **shown)
 
 
+def empty(directory: Path) -> None:
+    """Remove all that is in it; it is a mount point."""
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def leave_free(disk: Path, left: int) -> Path:
+    """A file that leaves so many bytes of a disk."""
+    room, ballast = os.statvfs(disk), disk / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - left)
+    return ballast
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with hosts("10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14") as machines:
         world = World(tmp_path_factory.mktemp("members"), machines)
-        try:
-            yield world
-        finally:
-            world.domain.close()
+        with small_disk(world.domain.data_dir(world.third), "700m"):
+            try:
+                yield world
+            finally:
+                world.domain.close()
 
 
 def test_a_machine_without_etcd_is_refused_and_its_token_stays_good(world: World) -> None:
@@ -126,6 +143,27 @@ def test_a_machine_that_is_lost_stops_nothing_and_comes_back(world: World) -> No
     wait_for("all are here", lambda: all(server["alive"] for server in domain.servers(third)) and len(domain.voters(third)) == 3)
 
 
+def test_a_members_disk_that_fills_up_is_shown_with_what_helps_until_there_is_room(world: World) -> None:
+    domain, first, third = world.domain, world.first, world.third
+    by_first = ("--managers", first.address)
+
+    def shown(*words: str) -> str:
+        output = domain.dkv(first, *words, *by_first)
+        return " ".join((output.out + output.err).split())
+
+    ballast = leave_free(domain.data_dir(third), 40 << 20)
+    try:
+        wait_for("it waits", lambda: "less than the 64 MB left" in shown("show", "waiting"))
+        assert "Make room on the disk" in shown("show", "waiting")
+        assert "less than the 64 MB left" in shown("status") and domain.dkv(first, "status", *by_first).code != 0
+        machines = shown("check", "machines")
+        assert "less than the 64 MB left" in machines, machines
+        assert re.search(r"the disk of its data directory has \d+ MB left", machines), machines
+    finally:
+        ballast.unlink()
+    wait_for("it is well again", lambda: "less than the 64 MB left" not in shown("show", "waiting"))
+
+
 def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_is_back_by_one_command(world: World) -> None:
     domain, first, third = world.domain, world.first, world.third
     by_first = ("--managers", first.address)
@@ -135,7 +173,7 @@ def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_i
     uid = json.loads((domain.data_dir(first) / "server.json").read_text())["domain"]
     domain.kill_all(third)
     wait_for("it is away", lambda: any(not server["alive"] for server in domain.servers(first)))
-    shutil.rmtree(domain.data_dir(third))
+    empty(domain.data_dir(third))
 
     founding = domain.restart(third, DKV_DOMAIN=uid)
     assert founding.code == 1 and f"this server is in the domain {uid}" in founding.out, founding
@@ -158,7 +196,7 @@ def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_i
 def test_a_copy_of_a_servers_data_directory_starts_on_no_other_machine(world: World) -> None:
     domain, third = world.domain, world.third
     copy = domain.root / "copy"
-    shutil.copytree(domain.data_dir(third), copy, ignore=shutil.ignore_patterns("*.sock", "run"))
+    shutil.copytree(domain.data_dir(third), copy, ignore=shutil.ignore_patterns("*.sock", "run", ".new-*", "archives"))
     member = domain.member(third)
     with domain.unchanged(world.first):
         began = domain.dkv(world.fourth, "manager", "run", "--data-dir", str(copy), "--bind", world.fourth.address)

@@ -35,6 +35,7 @@ from dkv.domain.model import (
 from dkv.domain.operations import Operation
 from dkv.domain.options import Lag, lags
 from dkv.domain.phases import Vacant
+from dkv.domain.state_members import trouble_fix, trouble_text
 from dkv.domain.states import STOPPING
 from dkv.domain.status import hint_of, how_it_joins, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
@@ -67,6 +68,7 @@ def blocked(state: State, database: str | None = None, now: int = 0) -> list[Blo
         items += _level(state)
         items += _rotation(state, state.authorities.get(MANAGERS))
         items += [item for server in state.servers.values() for item in _certificate(server, now)]
+        items += [item for server in state.servers.values() for item in _member(server)]
     items += [item for server in state.servers.values() for item in _server(state, server, database)]
     for known in sorted(state.databases.values(), key=lambda d: d.name):
         if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
@@ -196,6 +198,13 @@ def _certificate(server: Server, now: int) -> Iterator[BlockedItem]:
         cure = hint(f"Look at the log of the manager of {server.server_id}, at its disk and at its clock.")
         subject, manager = f"server {server.server_id}", f"the manager of {server.server_id}"
         yield BlockedItem("server", subject, "", manager, None, reason, cure)
+
+
+def _member(server: Server) -> Iterator[BlockedItem]:
+    """An etcd member of the domain state that its manager sees in trouble. That of a server that is away waits for the server."""
+    if server.alive and server.member_trouble:
+        text, fix = trouble_text(server.member_trouble), hint(trouble_fix(server.member_trouble))
+        yield BlockedItem("server", f"server {server.server_id}", "", "an operator", None, text, fix)
 
 
 def _leaf(state: State, process: Process, now: int) -> Iterator[BlockedItem]:

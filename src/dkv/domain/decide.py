@@ -87,6 +87,7 @@ RULES: dict[type[Command], Rule] = {
     facts.LevelsRead: level_rules.levels_read,
     facts.RequestsRefused: servers.requests_refused,
     facts.StateMemberSeen: servers.state_member_seen,
+    facts.MemberTroubled: servers.member_troubled,
     facts.LackEnded: held_back.lack_ended,
     facts.ProcessStarted: processes.process_started,
     facts.ProcessConfigured: processes.process_configured,

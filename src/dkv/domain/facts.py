@@ -528,6 +528,15 @@ class StateMemberSeen(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemberTroubled(ManagerFact):
+    """The manager of a server sees what keeps its etcd member of the domain state from working, or soon will: a key of TROUBLES
+    (state_members.py), or "" for nothing any more.
+    """
+
+    trouble: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerLost(Command):
     """A server's lease ended, judged by a manager with one TTL of uninterrupted access to the backend."""
 
@@ -631,6 +640,7 @@ FACTS: tuple[type[Command], ...] = (
     LevelsRead,
     RequestsRefused,
     StateMemberSeen,
+    MemberTroubled,
     Tick,
     AuthorityFounded,
     CertificateKept,

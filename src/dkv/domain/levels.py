@@ -25,7 +25,11 @@ LEVEL = 2
 """The newest level that this dkv knows."""
 
 FIELDS: Mapping[type, Mapping[str, int]] = MappingProxyType(
-    {State: {"level": 1}, Server: {"dkv_release": 1, "level": 1, "labels": 1, "gives_up_vote": 1}, JoinToken: {"replaces": 2}}
+    {
+        State: {"level": 1},
+        Server: {"dkv_release": 1, "level": 1, "labels": 1, "gives_up_vote": 1, "member_trouble": 2},
+        JoinToken: {"replaces": 2},
+    }
 )
 """Fields that came after level 0, and their levels. Each has a default, which never changes. A field of State is a scalar of the
 domain or a whole kind of records."""

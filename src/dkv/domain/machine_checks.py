@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from dkv.constants import PEERS_ABOVE
 from dkv.domain.model import EngineState, ProcessState, Reader
+from dkv.domain.state_members import trouble_fix, trouble_text
 
 SLOW_FSYNC, BAD_FSYNC = 20.0, 200.0  # ms
 FEW_FILES = 10_000
+LITTLE_ROOM = 256 << 20  # bytes
 SKEWED_CLOCK, WRONG_CLOCK = 1_000, 60_000  # ms; certificates are refused whose time has not come by a machine's clock
 
 
@@ -22,6 +24,7 @@ class MachineFacts:
     overcommit: int  # vm.overcommit_memory, 0 to 2; below 0: unknown
     huge_pages: str  # of transparent huge pages: always, madvise, never; "": unknown
     no_write: str = ""  # why no write could be timed
+    free: int = -1  # bytes left on the disk of the data directory; below 0: unknown
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def away(reason: str) -> Finding:
 
 def findings(facts: MachineFacts) -> list[Finding]:
     """What is wrong with one machine by itself."""
-    return [*_disk(facts), *_kernel(facts)]
+    return [*_disk(facts), *_room(facts), *_kernel(facts)]
 
 
 def clock_findings(offset: int) -> list[Finding]:
@@ -116,6 +119,21 @@ def _disk(facts: MachineFacts) -> Iterator[Finding]:
     elif facts.fsync > SLOW_FSYNC:
         text = f"a write takes {facts.fsync:.0f} ms to be on its disk, and each acknowledged write waits for one"
         yield Finding(facts.fsync > BAD_FSYNC, text, "put data directory and archives on a disk of their own, not over a network")
+
+
+def member_findings(state: Reader, server_id: str) -> list[Finding]:
+    """What its manager sees wrong with its etcd member of the domain state."""
+    server = state.servers.get(server_id)
+    if server is None or not server.member_trouble:
+        return []
+    fix = trouble_fix(server.member_trouble).rstrip(".")
+    return [Finding(True, trouble_text(server.member_trouble), fix[:1].lower() + fix[1:])]
+
+
+def _room(facts: MachineFacts) -> Iterator[Finding]:
+    if 0 <= facts.free < LITTLE_ROOM:
+        text = f"the disk of its data directory has {facts.free >> 20} MB left: engines refuse writes once it is full"
+        yield Finding(True, text, "make room there, or give data directory and archives a larger disk")
 
 
 def _kernel(facts: MachineFacts) -> Iterator[Finding]:

@@ -54,6 +54,7 @@ class Server:
     state_member_at: int = 0  # since when, wall clock
     gives_up_vote: bool = False  # an operator wants another server's member in place of its own, while it is away
     member_failed_at: int = 0  # when its member was removed before it voted, although it was alive, wall clock; 0: none was since
+    member_trouble: str = ""  # what its manager sees wrong with its member, a key of TROUBLES of state_members.py
     dkv_release: str = ""  # of its manager, such as 0.1.0; "" unknown
     level: int = 0  # the newest that its manager knows (levels.py); 0 unknown
 

@@ -236,6 +236,59 @@ def own_step(listed: Member | None, process: OwnProcess) -> OwnStep:
     return OwnStep.END_RESTART if process.restarting else OwnStep.REST
 
 
+# What is wrong with a member ------------------------------------------------------------------------------------------
+
+NEEDS_FREE = 64 << 20  # bytes: etcd begins each file of its log at its full size
+QUOTA = 2 << 30  # bytes a member's database may have; then it takes no change
+TROUBLE_FROM, TROUBLE_UNTIL = 0.8, 0.7  # of QUOTA; what is told once is told until it is less by some
+ENDS_SHOWN = 3  # starts in a row of a member that has ended
+DISK, SIZE, ENDS = "disk", "size", "ends"
+
+TROUBLES: Mapping[str, tuple[str, str]] = {
+    DISK: (
+        f"the disk of its etcd member has less than the {NEEDS_FREE >> 20} MB left that etcd needs to go on",
+        "Make room on the disk of its data directory; its manager starts the member again by itself.",
+    ),
+    SIZE: (
+        f"the database of its etcd member has {TROUBLE_FROM:.0%} of the {QUOTA >> 30} GB that it may have; when it is full, no "
+        "change can be committed",
+        "Defragment it (etcdctl defrag, with the files in certificates of its data directory), one member after the other.",
+    ),
+    ENDS: ("its etcd member ends again and again", "Look at the last lines of etcd/etcd.log in its data directory."),
+}
+"""What a manager may see wrong with its member, and what helps."""
+
+
+@dataclass(frozen=True)
+class MemberHealth:
+    """What a manager sees of its own member: bytes left on its disk, bytes of its database, -1 where that is not known, and how
+    often it was started again without having answered in between.
+    """
+
+    free: int
+    size: int
+    ends: int
+
+
+def trouble_of(health: MemberHealth, before: str) -> str:
+    """What is wrong with a member, a key of TROUBLES; "" for nothing. `before` is what was told last."""
+    if 0 <= health.free < NEEDS_FREE * (2 if before == DISK else 1):
+        return DISK
+    if health.size >= QUOTA * (TROUBLE_UNTIL if before == SIZE else TROUBLE_FROM):
+        return SIZE
+    return ENDS if health.ends >= ENDS_SHOWN else ""
+
+
+def trouble_text(trouble: str) -> str:
+    """What is wrong, as a clause; a later release may have more kinds of it."""
+    return TROUBLES.get(trouble, (f"its etcd member is in trouble ({trouble})", ""))[0]
+
+
+def trouble_fix(trouble: str) -> str:
+    """What helps, a sentence."""
+    return TROUBLES.get(trouble, ("", "Look at the log of its manager."))[1]
+
+
 # Recoveries -----------------------------------------------------------------------------------------------------------
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from dkv import files, kernel
 from dkv.access.certificate_files import CertificateFiles
+from dkv.domain.state_members import NEEDS_FREE, QUOTA
 from dkv.members.place import client_url, peer_url
 from dkv.store.contract import Unavailable, Unusable
 
 DIRECTORY = "etcd"  # below the data directory
 RECORD, LOCK, LOG, DATA = "member.json", "member.lock", "etcd.log", "data"
 LOG_ROOM = 10 << 20  # bytes of a log that is gone on with; a larger one is begun anew
-NEEDS_FREE = 64 << 20  # bytes: etcd begins each file of its log at its full size
 ENDS_WITHIN = 5.0  # s after SIGTERM
 _PASSED = ("PATH", "LANG", "LC_ALL", "TZ")
 _LOCK_FD = 3
@@ -221,7 +221,7 @@ class MemberProcess:
             "election-timeout": "500",
             "auto-compaction-mode": "revision",
             "auto-compaction-retention": "10000",
-            "quota-backend-bytes": str(2 << 30),
+            "quota-backend-bytes": str(QUOTA),
             "logger": "zap",
             "log-level": "warn",
             "cert-file": str(certificates.leaf),
@@ -270,14 +270,18 @@ class MemberProcess:
 
     def why_it_ends(self) -> str:
         """For a sentence: its disk is full, if it is; else the last line of its log."""
+        free = self.free()
+        if not 0 <= free < NEEDS_FREE:
+            return self.last_words()
+        return f"the disk of {self.spec.directory} has {free >> 20} MB left, and it needs {NEEDS_FREE >> 20} MB: make room"
+
+    def free(self) -> int:
+        """Bytes left on its disk; -1 where that is not known."""
         try:
             disk = os.statvfs(self.spec.directory)
         except OSError:
-            return self.last_words()
-        free = disk.f_bavail * disk.f_frsize
-        if free >= NEEDS_FREE:
-            return self.last_words()
-        return f"the disk of {self.spec.directory} has {free >> 20} MB left, and it needs {NEEDS_FREE >> 20} MB: make room"
+            return -1
+        return disk.f_bavail * disk.f_frsize
 
     def last_words(self) -> str:
         """The last line of its log, for a sentence; "" if there is none."""

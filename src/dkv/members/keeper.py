@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dkv.domain.facts import StateMemberSeen
+from dkv.domain.facts import MemberTroubled, StateMemberSeen
 from dkv.domain.model import Server, State
 from dkv.domain.state_members import (
     AddMember,
     Lineage,
     Member,
     MemberChange,
+    MemberHealth,
     MemberRules,
     OwnProcess,
     OwnStep,
@@ -26,6 +27,7 @@ from dkv.domain.state_members import (
     next_change,
     own_step,
     roles,
+    trouble_of,
 )
 from dkv.members.child import MemberProcess
 from dkv.members.place import Members, peer_url
@@ -50,7 +52,7 @@ class KeeperHooks:
     server_id: str
     known: Callable[[], State | None]
     leads: Callable[[], bool]
-    submit: Callable[[StateMemberSeen], Awaitable[object]]
+    submit: Callable[[StateMemberSeen | MemberTroubled], Awaitable[object]]
     wall: Callable[[], int]
     monotonic: Callable[[], float]
     warn: Callable[[str], None]
@@ -159,6 +161,8 @@ class MemberKeeper:
             await self._keep_own(self._process, listed)
         if self._hooks.leads():
             await self._order(state, listed)
+        if self._process is not None and self._hooks.server_id in state.servers:
+            await self._tell_trouble(self._process, state.servers[self._hooks.server_id].member_trouble)
 
     def _follow(self, listed: Sequence[ListedMember]) -> None:
         """Call the members that vote and run; keep where they are for the next start."""
@@ -240,6 +244,15 @@ class MemberKeeper:
         else:
             await self._store.acquire(RESTART, uid, RESTART_TAKES)
             self._changing = True
+
+    async def _tell_trouble(self, process: MemberProcess, before: str) -> None:
+        """Have the state say what is wrong with this server's member, while the others can still commit it."""
+        size = await self._store.members.size(process.spec.client) if process.has_data else 0
+        self._revivals = self._revivals if size < 0 else 0
+        trouble = trouble_of(MemberHealth(process.free() if process.has_data else -1, size, self._revivals), before)
+        if trouble != before:
+            server_id = self._hooks.server_id
+            await self._hooks.submit(MemberTroubled(server_id=server_id, actor=server_id, trouble=trouble))
 
     # The cluster ------------------------------------------------------------------------------------------------------
 

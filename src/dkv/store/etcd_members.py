@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dkv.store.contract import StoreError
 from dkv.store.etcd_client import EtcdClient
@@ -59,14 +60,23 @@ class EtcdMembers:
 
     async def answers(self, client: str) -> bool:
         """Whether the member at a client URL answers."""
+        return await self._status(client) is not None
+
+    async def _status(self, client: str) -> Any:
         endpoint = client.partition("://")[2]
         if endpoint not in self._client.address.endpoints:
-            return False
+            return None
         try:
-            await self._client.at_member("status", message("StatusRequest"), self._client.address.endpoints.index(endpoint))
+            return await self._client.at_member(
+                "status", message("StatusRequest"), self._client.address.endpoints.index(endpoint)
+            )
         except StoreError:
-            return False
-        return True
+            return None
+
+    async def size(self, client: str) -> int:
+        """Bytes of the database of the member at a client URL; -1 where it does not answer."""
+        status = await self._status(client)
+        return -1 if status is None else int(status.dbSize)
 
     def follow(self, clients: Sequence[str]) -> None:
         """Call the members at these client URLs from now on. Raises Unusable."""

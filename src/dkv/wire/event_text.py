@@ -60,6 +60,8 @@ WORDS = {
     "archive.not_replaced": "{subject} was not replaced",
     "server.lost": "the manager of {subject} is away",
     "server.member_added": "{subject} has a member of the domain state's etcd, which does not vote yet",
+    "server.member_troubled": "the etcd member of {subject} is in trouble, or soon will be",
+    "server.member_well": "the etcd member of {subject} is well again",
     "server.member_votes": "the member of {subject} votes in the domain state's etcd",
     "server.member_removed": "{subject} has no member of the domain state's etcd any more",
     "server.vote_given_up": "another server is to vote in the domain state's etcd in place of {subject}",

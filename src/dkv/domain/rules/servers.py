@@ -7,12 +7,12 @@ from dataclasses import replace
 from dkv.domain.access import Departed
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.facts import RequestsRefused, ServerJoined, ServerLost, StateMemberSeen
+from dkv.domain.facts import MemberTroubled, RequestsRefused, ServerJoined, ServerLost, StateMemberSeen
 from dkv.domain.model import TOMBSTONES_ON, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.levels import known_at, settle_level
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, restart, stop_memory_only, terminate
-from dkv.domain.state_members import LEARNER, VOTER
+from dkv.domain.state_members import LEARNER, VOTER, trouble_text
 from dkv.domain.table import items_of
 from dkv.hints import action
 
@@ -134,6 +134,20 @@ def state_member_seen(draft: Draft, command: StateMemberSeen) -> Refused | None:
     draft.put(replace(changed, member_failed_at=failed_at))
     change = {"": "server.member_removed", LEARNER: "server.member_added", VOTER: "server.member_votes"}[command.role]
     draft.note(change, f"server {server.server_id}", command.because)
+    return None
+
+
+def member_troubled(draft: Draft, command: MemberTroubled) -> Refused | None:
+    """The manager of a server sees something wrong with its etcd member, or nothing any more."""
+    server = draft.servers.get(command.server_id)
+    if server is None or server.member_trouble == command.trouble:
+        return stale_fact(f"nothing new is known of the member of server {command.server_id}")
+    draft.put(replace(server, member_trouble=command.trouble))
+    if command.trouble:
+        because = trouble_text(command.trouble)
+        draft.note("server.member_troubled", f"server {server.server_id}", because)
+    else:
+        draft.note("server.member_well", f"server {server.server_id}", "its manager sees nothing wrong with it any more")
     return None
 
 
