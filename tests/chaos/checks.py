@@ -244,6 +244,7 @@ OURS = ("killed by signal",)
 OWN_WILL = {
     "graceful stop", "operator kill", "fenced by its manager", "lost its role inside a script",
     "lost its hash slots to another node",
+    "was in the last epoch of the cluster bus",
 }  # fmt: skip
 LOST = ("lose host", "lose a leader ahead", "kill everything")
 ONLY_AFTER = {

@@ -33,6 +33,7 @@ from dkv.engine.contract import (
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.positions import incremental_files
 from dkv.kernel import boot_id
+from tests.contract.forged import heard, ping
 from tests.contract.ports import free_port
 from tests.contract.stranger import STRANGER as STRANGER
 from tests.contract.stranger import Stranger
@@ -75,6 +76,7 @@ class Machine(Protocol):
     def lose_identity(self, directory: str) -> None: ...
     async def let_strangers_in(self, start_id: int) -> None: ...
     async def stranger_meets(self, start_id: int, epoch: int) -> None: ...
+    async def forge_epoch(self, start_id: int, sender: EngineSpec, epoch: int) -> None: ...
 
 
 def identity(archive_id: int) -> Identity:
@@ -429,6 +431,13 @@ class ValkeyMachine:
         self._stranger = await Stranger.start(self._path / "stranger", find_binary(), epoch)
         cluster_port = next(cluster for client, cluster in self._ports.values() if client == record.client_port)
         await self._stranger.meet(record.address, record.client_port, cluster_port)
+
+    async def forge_epoch(self, start_id: int, sender: EngineSpec, epoch: int) -> None:
+        """One packet in the name of a node that leads, from whoever reaches the cluster port."""
+        record = self._record(start_id)
+        cluster_port = next(cluster for client, cluster in self._ports.values() if client == record.client_port)
+        packet = ping(sender.node_id, sender.address, sender.client_port, sender.cluster_port, epoch=epoch, config_epoch=0)
+        assert await asyncio.to_thread(heard, record.address, cluster_port, packet)
 
     async def restart_machine(self) -> None:
         """Everything dies at once, parents too, and the next boot has another name."""

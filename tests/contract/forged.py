@@ -11,9 +11,12 @@ PRIMARY = 1  # a flag of the sender
 SIZE = 2_256  # bytes of a PING without gossip
 
 
-def ping(sender: str, host: str, port: int, bus: int, epoch: int) -> bytes:
-    """A PING in the name of a known node, in which it leads every slot, with a higher epoch than anybody's."""
-    head = struct.pack(">4sIHHHHQQQ40s", b"RCmb", SIZE, 1, port, 0, 0, epoch, epoch, 0, sender.encode())
+def ping(sender: str, host: str, port: int, bus: int, *, epoch: int, config_epoch: int | None = None) -> bytes:
+    """A PING in the name of a known node, in which it leads every slot, with a higher epoch than anybody's; `config_epoch`: the
+    epoch in which it leads them, if it is another.
+    """
+    led_in = epoch if config_epoch is None else config_epoch
+    head = struct.pack(">4sIHHHHQQQ40s", b"RCmb", SIZE, 1, port, 0, 0, epoch, led_in, 0, sender.encode())
     tail = struct.pack(">40s46sH30sHHHB3s", bytes(40), host.encode(), 0, bytes(30), 0, bus, PRIMARY, 0, bytes(3))
     packet = head + b"\xff" * (SLOTS // 8) + tail
     assert len(packet) == SIZE

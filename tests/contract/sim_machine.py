@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from dkv.engine.contract import EngineSpec
 from dkv.sim.engines.engines import SimEngines
 from dkv.sim.engines.gossip import Known
 from dkv.sim.engines.net import CLIENTS
@@ -76,6 +77,9 @@ class TrapMachine(SimulatedMachine):
         engine = self._engine(start_id)
         stranger = Known(STRANGER, "10.6.6.6", 7003, True, epoch, None, slots=((0, 16383),))
         self._net.post(CLIENTS, engine, engine.met_by_stranger, stranger, "g0")
+
+    async def forge_epoch(self, start_id: int, sender: EngineSpec, epoch: int) -> None:
+        self._engine(start_id).hear_epoch(epoch)
 
     def lose_identity(self, directory: str) -> None:
         del self._machine.disks[directory]

@@ -148,6 +148,8 @@ _KILL_SENTENCES = {
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it acted as leader without being the leader",
     Cause.TORN: "its manager killed it because it lost its role inside a script and may hold writes that no other copy has",
+    Cause.EPOCHS_USED_UP: "its manager ended it because it was in the last epoch of the cluster bus, to which forged packets "
+    "bring it, to start it again in one after which elections are possible",
     Cause.LOST_ITS_SLOTS: "its manager ended it because it had lost its hash slots and the keys in them, to start it again "
     "from what it had before",
     Cause.NEVER_ANSWERED: "its manager killed it because it did not answer",

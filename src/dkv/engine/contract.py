@@ -18,6 +18,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+EPOCHS = 1 << 64
+"""The epochs of Valkey: after the last comes 0."""
+LAST_EPOCHS = EPOCHS - 64
+"""From this current epoch on, as near the end as only a forged packet brings it, an engine's epochs are used up."""
+
 
 class EngineError(Exception):
     """The engine, its files or its socket failed. Root of everything this package raises."""
@@ -51,6 +56,7 @@ class Cause(StrEnum):
     OPERATOR_KILL = "operator kill"  # we sent SIGKILL because an operator asked
     FENCED_BY_MANAGER = "fenced by its manager"  # we sent SIGKILL because it led without being the leader
     TORN = "lost its role inside a script"  # we sent SIGKILL: only a full resync makes its data whole
+    EPOCHS_USED_UP = "was in the last epoch of the cluster bus"  # we sent SIGKILL: no order takes an epoch back
     LOST_ITS_SLOTS = "lost its hash slots to another node"  # we sent SIGKILL to start it again from what it had before
     NEVER_ANSWERED = "never answered"  # we sent SIGKILL after engine_hang_timeout without any answer
     SCRIPT_TOO_LONG = "script ran too long"  # we sent SIGKILL because a script that wrote passed script-limit
@@ -340,6 +346,7 @@ class ClusterSeen:
     nodes: tuple[NodeSeen, ...] = ()
     slots: tuple[tuple[int, int], ...] | None = None  # leader: hash slots it owns; None unknown yet, or it follows
     lets_in: bool = False  # any node that introduces itself on the cluster bus, as far as this manager knows
+    hears: bool | None = True  # what other nodes send on the cluster bus; None: this manager has given no order yet
 
 
 @dataclass(frozen=True)
@@ -768,6 +775,17 @@ class ClusterTable(Protocol):
 
         A node that is let in is one of the cluster, without a password, and may take its slots (decision 0026).
         """
+
+    async def restart_epochs(self, start_id: int, epoch: int) -> None:
+        """Bring an engine's current epoch, at the end of its 64 bits, round to `epoch`, or to one that is above all in which it
+        knows nodes to lead. It drops every packet of the cluster bus from then on, until `hear`.
+
+        Every other node that still has the old epoch would give it back (docs/reference/valkey.md#epochs). One that was
+        elected in the last epoch, or led in it, keeps it.
+        """
+
+    async def hear(self, start_id: int) -> None:
+        """Have an engine take packets of the cluster bus, and let in nodes that introduce themselves; see `let_nobody_in`."""
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """CLUSTER FORGET a node the domain does not know."""

@@ -80,7 +80,7 @@ class Engine:
         self._reading: asyncio.Task[FilesSeen] | None = None
         self._asking: Asked | None = None
         self._asked_at = 0.0
-        self._judged: tuple[Answers, FilesSeen, bool] | None = None  # what `_last` was made of
+        self._judged: tuple[Answers, FilesSeen, bool, bool, bool | None] | None = None  # what `_last` was made of
         self._refused: int | None = None  # writes that were answered OOM so far
         self._refused_at = float("-inf")  # when the last of them was noticed
         self._answered_at = self._known_since = time.monotonic()
@@ -260,8 +260,9 @@ class Engine:
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
-        if self._last is None or self._judged != (answers, disk, full) or self._last.cluster.lets_in is not self.valkey.lets_in:
-            self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
+        judged = (answers, disk, full, self.valkey.lets_in, self.valkey.hears)
+        if self._last is None or self._judged != judged:
+            self._last, self._judged = self._seen(answers, disk, full), judged
         await self._mind_scripts()
         await early_rounds.restore(self.valkey.do, answers, now - self._known_since)
         await self._mind_room(answers)
@@ -398,7 +399,7 @@ class Engine:
             admits_replicas=answers.admits,
             takes_clients=replies.takes_clients(answers),
             replication=replies.replication_seen(answers),
-            cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in),
+            cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in, self.valkey.hears),
             files=replace(disk, lost=self.durable and disk.lost, rewriting=replies.is_rewriting(info)),
             writes=replies.writes_seen(answers, full),
             options=replies.options_seen(answers, self.durable),

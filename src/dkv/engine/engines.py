@@ -397,6 +397,14 @@ class ValkeyEngines(HotCopies, TailSources):
         """See the contract."""
         await self._running(start_id).valkey.let_nobody_in()
 
+    async def restart_epochs(self, start_id: int, epoch: int) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.valkey.restart_epochs(epoch) for engine in self._all(start_id)))
+
+    async def hear(self, start_id: int) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.valkey.hear() for engine in self._all(start_id)))
+
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
         """See the contract."""
         await self._running(start_id).valkey.reclaim_slots(slots)

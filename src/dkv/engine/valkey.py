@@ -32,7 +32,7 @@ from dkv.engine.config import (
     port_setting,
     replica_password,
 )
-from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode, Secrets, TlsFiles
+from dkv.engine.contract import EPOCHS, EngineFull, EngineRefused, EngineUnreachable, EngineUsers, PeerNode, Secrets, TlsFiles
 from dkv.engine.users import orders, own_orders, secrets_seen, users_seen
 
 Command = tuple[str | int, ...]
@@ -65,7 +65,8 @@ _ASKED_WITHIN = 0.004  # seconds after which a question to followers has been pa
 _LEADS_WITHIN = 0.25  # seconds in which a failover usually is over
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
 _HOLD: Command = ("CLIENT", "PAUSE", HOLD, "WRITE")
-_NOBODY, _ANYBODY = 2, -1  # the type of packet that is dropped: MEET, or none
+_MEET, _NO_PACKET, _ANY_PACKET = 2, -1, -2  # what an engine drops of the cluster bus
+_BUMPS = 1_000  # orders in one exchange
 
 
 class Valkey:
@@ -87,6 +88,7 @@ class Valkey:
         self._moved_at, self._links = 0.0, ""  # when the number of its connections with other nodes changed
         self._may_hold = False  # since `take_over`, until writes are taken or refused
         self.lets_in = True  # nodes that introduce themselves; no command says whether an engine does
+        self.hears: bool | None = None  # what other nodes send; an engine that was adopted may have been told not to
 
     # -- exchanges -------------------------------------------------------------------------------------------------
 
@@ -577,9 +579,7 @@ class Valkey:
 
     async def meet(self, peer: PeerNode) -> None:
         """Make a node known, and let it introduce itself."""
-        self.lets_in = True
-        with suppress(EngineRefused):  # one that an older dkv started has no such command
-            await self.do(_drops(_ANYBODY))
+        await self.hear()
         await self.do(("CLUSTER", "MEET", peer.address, peer.client_port, peer.cluster_port))
 
     async def let_nobody_in(self) -> None:
@@ -588,8 +588,24 @@ class Valkey:
         Measured on 9.1.2: one `CLUSTER MEET` from a node that claims the slots in a higher epoch emptied a store and its
         copies within 1.3 s; with this nothing of it was taken.
         """
-        await self.do(_drops(_NOBODY))
-        self.lets_in = False
+        await self.do(_drops(_MEET))
+        self.lets_in, self.hears = False, True
+
+    async def hear(self) -> None:
+        """Drop no packet, also none by which a node joins."""
+        self.lets_in = self.hears = True
+        with suppress(EngineRefused):  # one that an older dkv started has no such command
+            await self.do(_drops(_NO_PACKET))
+
+    async def restart_epochs(self, epoch: int) -> None:
+        """The current epoch overflows to 0 and is raised one by one: no order sets it while other nodes are known."""
+        self.hears = False
+        await self.do(_drops(_ANY_PACKET))
+        (text,) = await self.do(("CLUSTER", "INFO"))
+        missing = (epoch - int(replies.parse_info(text)["cluster_current_epoch"])) % EPOCHS
+        while missing > 0:
+            answers = await self.do(*[("CLUSTER", "BUMPEPOCH")] * min(missing, _BUMPS))
+            missing = 0 if answers[-1].startswith(b"STILL") else missing - len(answers)
 
     async def reclaim_slots(self, slots: Sequence[tuple[int, int]]) -> None:
         """Own these slots, whichever node owns them now, in the highest epoch."""

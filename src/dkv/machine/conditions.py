@@ -13,6 +13,7 @@ from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
 from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen
+from dkv.machine.intrusion import epoch_conditions
 from dkv.machine.observation import ConditionHistory, LocalServer, node_id, replica_of, stopping
 from dkv.machine.tail.conditions import tail_conditions
 
@@ -179,6 +180,7 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.replication.link_up:
         yield ("link down", process.start_id)
+    yield from epoch_conditions(engine)
 
 
 def _stale_leader(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
@@ -202,6 +204,7 @@ def _option_conditions(state: State, process: Process, engine: EngineSeen | None
 
 def _te_conditions(state: State, process: Process, te: TeSeen) -> Iterable[Hashable]:
     for engine in te.engines:
+        yield from epoch_conditions(engine)
         leader = state.groups[(process.database, engine.group)].leader
         if not engine.replication.link_up or (leader is not None and engine.follows != node_id(state.uid, leader)):
             yield ("detached", process.start_id, engine.group)

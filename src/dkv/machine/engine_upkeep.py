@@ -49,6 +49,8 @@ def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
 
     A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
     """
+    if not engine.cluster.hears:
+        return
     table = inputs.table(group.database)
     for node in engine.cluster.nodes:
         if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:

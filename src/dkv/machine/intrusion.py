@@ -6,16 +6,20 @@ Engines admit only the nodes they expect (engine contract, `meet`); this is for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from functools import lru_cache
 
 from dkv.domain.facts import SlotsLost, SlotsOwned
 from dkv.domain.model import Group
-from dkv.engine.contract import EngineSeen, NodeSeen
+from dkv.engine.contract import LAST_EPOCHS, Cause, EngineSeen, NodeSeen
 from dkv.machine.observation import PlanInput
-from dkv.machine.steps import Fence, Forget, Reclaim, RollBack, SaveDeletions, Step, SubmitFact
+from dkv.machine.spec import current_epoch
+from dkv.machine.steps import Fence, Forget, Hear, Kill, Reclaim, RestartEpochs, RollBack, SaveDeletions, Step, SubmitFact
 
 Slots = tuple[tuple[int, int], ...]
+DEAF = 8_000  # ms: longer than what an engine gossips may go unseen (engine contract, `survey`)
+STUCK = 2_000  # ms: an engine that was in the last epoch itself, as leader or in an election, keeps it until it ends
+MOST_BUMPS = 1 << 20  # each is one order
 
 
 def robbed(group: Group, engine: EngineSeen) -> bool:
@@ -50,6 +54,40 @@ def outranking_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> li
     led_in = inputs.table(database).led_in
     leaders = (node for node in engine.cluster.nodes if node.role == "leader" and node.node_id != engine.node_id)
     return [node for node in leaders if node.epoch > led_in.get(node.node_id, node.epoch)]
+
+
+def epochs_used_up(engine: EngineSeen) -> bool:
+    """Whether no election can be held: the epoch after the last is 0, and voters refuse what is below their own."""
+    return engine.cluster.current_epoch >= LAST_EPOCHS
+
+
+def deaf_key(engine: EngineSeen) -> Hashable:
+    """The condition of an engine that drops packets, and whose epochs are not used up any more."""
+    return ("deaf", engine.start_id, engine.node_id)
+
+
+def stuck_key(engine: EngineSeen) -> Hashable:
+    """The condition of an engine whose epochs are used up although it drops packets and was told to restart them."""
+    return ("stuck epochs", engine.start_id, engine.node_id)
+
+
+def epoch_conditions(engine: EngineSeen) -> Iterator[Hashable]:
+    """What is remembered of an engine whose epochs were restarted."""
+    if engine.cluster.hears is False:
+        yield stuck_key(engine) if epochs_used_up(engine) else deaf_key(engine)
+
+
+def epoch_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
+    """Every engine of a database gets the last epoch from any that has it, so each drops what the others say until all were
+    restarted. One whose manager was away meanwhile gives it back, and all begin anew.
+    """
+    key = f"epochs {engine.start_id}"
+    if inputs.lasted(stuck_key(engine)) > STUCK:
+        yield Kill(engine.directory, engine.start_id, Cause.EPOCHS_USED_UP)
+    elif epochs_used_up(engine):
+        yield RestartEpochs(key, engine.start_id, min(current_epoch(inputs.state.groups_of(database)), MOST_BUMPS))
+    elif engine.cluster.hears is None or inputs.lasted(deaf_key(engine)) > DEAF:
+        yield Hear(key, engine.start_id)
 
 
 def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:

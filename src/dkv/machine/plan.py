@@ -18,7 +18,7 @@ from dkv.machine.engine_certificates import certificate_steps
 from dkv.machine.follower_steps import follower_steps, vacancy_steps
 from dkv.machine.handover import unanswering_steps
 from dkv.machine.hot_copy_steps import copy_steps
-from dkv.machine.intrusion import expel_steps
+from dkv.machine.intrusion import epoch_steps, expel_steps
 from dkv.machine.leader_steps import leader_steps, opening_steps
 from dkv.machine.next_look import lasts, next_look
 from dkv.machine.observation import HANG_TIMEOUT as HANG_TIMEOUT
@@ -193,6 +193,8 @@ def _held_back(inputs: PlanInput, process: Process, archive: Archive) -> Iterato
 def _with_engine(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     group = inputs.state.groups[(process.database, process.group)]
     yield from progress_steps(inputs, group, process, engine)
+    if engine.answering and engine.role:
+        yield from epoch_steps(inputs, process.database, engine)
     yield from expel_steps(inputs, process.database, engine)
     if process.leaving:
         yield from leaving_steps(inputs, process, engine)

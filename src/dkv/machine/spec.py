@@ -7,7 +7,18 @@ from dataclasses import replace
 from dkv.domain.access import hash_seed
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.model import Archive, ArchiveState, Database, Endpoint, Group, Process, State
-from dkv.engine.contract import EngineSpec, EngineUser, EngineUsers, GroupSlots, Identity, PeerNode, RunOptions, Secrets, TeSpec
+from dkv.engine.contract import (
+    LAST_EPOCHS,
+    EngineSpec,
+    EngineUser,
+    EngineUsers,
+    GroupSlots,
+    Identity,
+    PeerNode,
+    RunOptions,
+    Secrets,
+    TeSpec,
+)
 from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 
 NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
@@ -35,7 +46,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         secrets=secrets_of(database),
         peers=(*(peer(state, a) for a in others), *te_peers(state, database.name)),
         groups=_slots(groups),
-        current_epoch=_epoch(groups),
+        current_epoch=current_epoch(groups),
         options=options_of(database, state.memoized(share, me)),
         led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
@@ -74,7 +85,7 @@ def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: E
         secrets=secrets_of(database),
         peers=tuple(peers),
         groups=_slots(groups),
-        current_epoch=_epoch(groups),
+        current_epoch=current_epoch(groups),
         options=replace(options_of(database, share(state, me)), append_fsync=""),
         memory_only=True,
         users=state.memoized(users_of, database.name),
@@ -116,6 +127,7 @@ def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:
     return tuple(GroupSlots(g.name, g.shard_id, g.slots) for g in groups)
 
 
-def _epoch(groups: list[Group]) -> int:
-    """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
-    return max(max(g.epoch for g in groups), EPOCHS_OF_A_TERM * max(g.term for g in groups))
+def current_epoch(groups: list[Group]) -> int:
+    """Above every term, and every epoch that nobody forged; only ever `vars currentEpoch`, never a config epoch."""
+    epochs = [group.epoch for group in groups if group.epoch < LAST_EPOCHS]
+    return max([*epochs, *(EPOCHS_OF_A_TERM * group.term for group in groups)])

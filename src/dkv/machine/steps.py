@@ -404,6 +404,23 @@ class Forget(Step):
 
 
 @dataclass(frozen=True)
+class RestartEpochs(Step):
+    """Bring an engine's current epoch round to `epoch`, and have it drop all packets of the cluster bus."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Hear(Step):
+    """Have an engine take packets of the cluster bus."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+
+
+@dataclass(frozen=True)
 class Reclaim(Step):
     """Have a leader own its hash slots again."""
 

@@ -16,7 +16,7 @@ from dkv.machine.client_port import open_client_port
 from dkv.machine.conditions import SILENT
 from dkv.machine.engine_certificates import certificate_steps
 from dkv.machine.engine_upkeep import table_steps
-from dkv.machine.intrusion import expel_steps
+from dkv.machine.intrusion import epoch_steps, expel_steps
 from dkv.machine.observation import REAP_PATIENCE, VANISHED, PlanInput, node_id, peer, te_directory
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs
@@ -91,6 +91,7 @@ def _with_engines(inputs: PlanInput, process: Process, seen: TeSeen) -> Iterator
 def _following_steps(inputs: PlanInput, process: Process, seen: TeSeen) -> Iterator[Step]:
     """Attach each engine to its group's leader; once all are, say so, and keep their tables as those of archives."""
     for engine in seen.engines:
+        yield from epoch_steps(inputs, process.database, engine)
         yield from expel_steps(inputs, process.database, engine)
     pairs = [(inputs.state.groups[(process.database, e.group)], e) for e in seen.engines]
     for group, engine in pairs:

@@ -16,6 +16,8 @@ from typing import Any
 from dkv.engine import config
 from dkv.engine.config import BUSY_REPLY_AFTER
 from dkv.engine.contract import (
+    EPOCHS,
+    LAST_EPOCHS,
     Cause,
     EngineRefused,
     EngineSeen,
@@ -99,7 +101,7 @@ class SimEngine:
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
         self.looked_at, self.ordered = 0.0, True  # thoroughly, by its manager; whether orders came since then
-        self.lets_in, self.robbed = True, False  # nodes that meet it; a stranger owns its slots
+        self.hears, self.lets_in, self.robbed = True, True, False  # packets; nodes that meet it; a stranger owns its slots
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
@@ -219,7 +221,7 @@ class SimEngine:
 
     def note_news(self, sender: Known, group: str, current_epoch: int) -> None:
         """News of a node; one that knows this engine is soon known here, unless it was ordered to forget it."""
-        if self.loading or sender.node_id in self.forgotten:
+        if not self.hears or self.loading or sender.node_id in self.forgotten:
             return
         if sender.node_id not in self.known:
             self._know(sender)
@@ -282,7 +284,7 @@ class SimEngine:
         self.admits, self.fenced, self.held = False, not self.takes_clients, self.takes_clients
         self.net.seen["clients held at a takeover"] += self.held
         if self.role != "leader":
-            self._lead(self.current_epoch + 1)
+            self._lead((self.current_epoch + 1) % EPOCHS)
 
     def set_users(self, users: EngineUsers, secrets: Secrets) -> None:
         """ACL SETUSER, and with which password it follows."""
@@ -365,7 +367,7 @@ class SimEngine:
 
     def meet(self, peer: PeerNode) -> None:
         """Make a node known here, and this one there; who introduces himself is let in."""
-        self.lets_in = True
+        self.hear()
         self.forgotten.discard(peer.node_id)
         if peer.node_id not in self.known:
             self._know(Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
@@ -375,7 +377,7 @@ class SimEngine:
 
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
         """A node met this engine, which lets in only nodes it expects."""
-        if sender.node_id not in self.known and not self.lets_in:
+        if not self.hears or (sender.node_id not in self.known and not self.lets_in):
             return
         self.forgotten.discard(sender.node_id)
         if sender.node_id not in self.known:
@@ -385,13 +387,30 @@ class SimEngine:
 
     def let_nobody_in(self) -> None:
         """Turn away nodes that introduce themselves."""
-        self.lets_in = False
+        self.lets_in, self.hears = False, True
+
+    def hear(self) -> None:
+        """Take all packets."""
+        self.lets_in = self.hears = True
+
+    def restart_epochs(self, epoch: int) -> None:
+        """Begin anew from an epoch, and hear of no other."""
+        self.hears = False
+        if self.role != "leader":
+            self.current_epoch = epoch
+        elif self.epoch < LAST_EPOCHS:  # one that leads in the last epoch keeps it
+            self.current_epoch = self.epoch = epoch
+
+    def hear_epoch(self, epoch: int) -> None:
+        """A packet in the name of a node that is known says this."""
+        if self.hears:
+            self.current_epoch = max(self.current_epoch, epoch)
 
     def met_by_stranger(self, stranger: Known, group: str) -> None:
         """A node of no domain meets this engine. One that is let in announces its slots, here and by gossip; a leader that it
         outbids deletes the keys in them, in its file and on its followers, and takes no writes of theirs any more.
         """
-        if not self.lets_in or self.loading or stranger.node_id in self.forgotten:
+        if not (self.lets_in and self.hears) or self.loading or stranger.node_id in self.forgotten:
             return
         self._believe(stranger)
         for node_id in list(self.known):
@@ -400,7 +419,7 @@ class SimEngine:
                 self.net.post(self.machine, other, other._believe, stranger)
 
     def _believe(self, stranger: Known) -> None:
-        if stranger.node_id in self.forgotten:
+        if not self.hears or stranger.node_id in self.forgotten:
             return
         self._know(stranger)
         self.current_epoch = max(self.current_epoch, stranger.epoch)
@@ -566,7 +585,7 @@ class SimEngine:
 
     def _ask_for_votes(self) -> None:
         """As the follower: ask every leader, in an epoch above all that this engine has heard of."""
-        self.current_epoch += 1
+        self.current_epoch = (self.current_epoch + 1) % EPOCHS
         self.election = (self.current_epoch, set())
         for voter in self._voters():
             engine = self.net.engines.get(voter)
@@ -579,6 +598,8 @@ class SimEngine:
 
     def vote(self, follower: SimEngine, epoch: int) -> None:
         """As a leader: agree once in each epoch; for a follower of this one, while nothing can be written here."""
+        if not self.hears:
+            return
         self.current_epoch = max(self.current_epoch, epoch)
         paused = follower.follows != self.node_id or self.net.now() < self.paused_until
         if self.role == "leader" and paused and epoch == self.current_epoch and epoch > self.voted_in:
@@ -587,7 +608,7 @@ class SimEngine:
 
     def elected(self, voter: str, epoch: int) -> None:
         """As the follower: a leader agreed; with more than half of them, lead."""
-        if not self.failover or not self.election or self.role != "follower" or self.election[0] != epoch:
+        if not self.hears or not self.failover or not self.election or self.role != "follower" or self.election[0] != epoch:
             return
         self.election[1].add(voter)
         in_time = self.net.now() - self.failover[0] <= FAILOVER_WITHIN

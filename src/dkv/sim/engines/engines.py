@@ -486,6 +486,16 @@ class SimEngines:
         """See the contract."""
         await self._ask("let nobody in", start_id, SimEngine.let_nobody_in)
 
+    async def restart_epochs(self, start_id: int, epoch: int) -> None:
+        """See the contract."""
+        for engine in self.machine.followers(start_id):
+            await self._ask_of("restart epochs", engine, lambda engine: engine.restart_epochs(epoch))
+
+    async def hear(self, start_id: int) -> None:
+        """See the contract."""
+        for engine in self.machine.followers(start_id):
+            await self._ask_of("hear", engine, SimEngine.hear)
+
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
         """See the contract."""
         await self._ask("reclaim slots", start_id, SimEngine.reclaim_slots)
