@@ -391,6 +391,32 @@ def test_get_shows_a_manager_that_is_away_and_fails(with_store: Person) -> None:
     assert output.code == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "action", "message"),
+    [
+        ("Add-DkvInstance OrdersStore orders-3 -ClustronPort 7813 -ClientPort 7863", "AddInstance", "Instance added"),
+        ("Remove-DkvInstance OrdersStore orders-1", "RemoveInstance:orders-1", "Removed"),
+        ("Remove-DkvStore OrdersStore", "RemoveStore", "Removed"),
+    ],
+)
+def test_a_change_is_made_where_a_manager_is_down_and_that_one_is_named(
+    with_store: Person, command: str, action: str, message: str
+) -> None:
+    with_store.domain.down.add(TWO)
+    with_store.domain.log.clear()
+    stopped = with_store.types(f"{command} -FailFast")
+    assert stopped.code == 1 and changes(with_store.domain) == [], "-FailFast: nothing is written"
+    output = with_store.types(command)
+    assert output.code == 1, "a script sees that one manager did not answer"
+    assert [row[:3] for row in output.rows()] == [[ONE, action, "SUCCESS"], [TWO, action, "FAILED"]]
+    assert message in output.out and f"The manager at {TWO} is not reachable" in output.out
+    assert "reads the change in the domain once it is back" in output.err
+    assert {manager for manager, _ in changes(with_store.domain)} == {ONE}
+    with_store.domain.down.add(ONE)
+    nobody = with_store.types("Add-DkvInstance OrdersStore orders-9 -ClustronPort 7819 -ClientPort 7869")
+    assert [row[2] for row in nobody.rows()] == ["FAILED", "FAILED"]
+
+
 def test_json_has_the_same_facts(with_store: Person) -> None:
     (first, _) = json.loads(with_store.types("Get-DkvStore -o json").out)
     assert first == {

@@ -34,12 +34,14 @@ class World:
         self.hosts = machines[:3]
         self.domain = JoinedDomain(root, machines)
 
-    def store(self, *words: str) -> str:
+    def store(self, *words: str, code: int = 0) -> str:
         """Have all managers asked from the first host, whose own socket opens its manager only."""
         token = self.domain.do(self.first, "create", "token", "--role", "admin", "--managers", self.first.address).strip()
         managers = ",".join(f"https://{host.address}" for host in self.hosts)
         shown = {"DKV_TOKEN": token, "DKV_CA_FILE": str(self.domain.authorities)}
-        return self.domain.do(self.first, *words, "--managers", managers, **shown)
+        output = self.domain.dkv(self.first, *words, "--managers", managers, **shown)
+        assert output.code == code, (words, output)
+        return output.out + output.err
 
 
 def empty(directory: Path) -> None:
@@ -174,6 +176,8 @@ def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_i
     domain.kill_all(third)
     wait_for("it is away", lambda: any(not server["alive"] for server in domain.servers(first)))
     empty(domain.data_dir(third))
+    changed = world.store("Set-DkvStore", "Copies", "-MinInSync", "1", code=1)
+    assert changed.count("SUCCESS") == 2 and "The manager at 10.0.0.13:7801 is not reachable" in changed, changed
 
     founding = domain.restart(third, DKV_DOMAIN=uid)
     assert founding.code == 1 and f"this server is in the domain {uid}" in founding.out, founding

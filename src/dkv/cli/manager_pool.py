@@ -11,7 +11,8 @@ from dkv.cli.errors import CliError, Usage
 from dkv.cli.hints import rendered
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.client import ClientError, Endpoint, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
+from dkv.client import ClientError, Endpoint, ManagerClient, ManagerPool, ManagerRefused, ManagerUnreachable, NoManagerAnswered
+from dkv.client.pool import is_away
 from dkv.constants import MANAGER_PORT
 from dkv.placement import ZONE, Spot
 from dkv.spelling import listed, nearest
@@ -53,6 +54,7 @@ class TargetedManagers(ManagerPool):
         self.bound = bound
         self.targets = session.targets(bound) if targets is None else list(targets)
         self.timeout = float(bound["TimeoutSec"])
+        self.silent: dict[str, Exception] = {}  # managers that did not answer, and are done without
         super().__init__(self.targets, session.transport, self.timeout)
 
     def ask_each(self, action: str, call: Callable[[ManagerClient], object], *, all_of_them: bool = False) -> list[Outcome]:
@@ -61,13 +63,25 @@ class TargetedManagers(ManagerPool):
         jobs = [Job(text, action, _call(call, client), changes=False) for text, client in self.clients.items()]
         return fan_out(self.session, jobs, bound)
 
-    def survey(self, action: str) -> list[Place]:
-        """All managers must answer, be of one domain and be different servers. Raises Refusals, Usage."""
+    def survey(self, action: str, *, all_of_them: bool = True) -> list[Place]:
+        """All managers must answer, be of one domain and be different servers; without `all_of_them` those that do not answer
+        are done without, unless -FailFast says else: one manager changes the domain for all. Raises Refusals, Usage.
+        """
         outcomes = self.ask_each(action, lambda client: client.domain(), all_of_them=True)
+        if not (all_of_them or self.bound.get("FailFast")):
+            outcomes = self._answered(outcomes)
         self.refuse_if_any_failed(outcomes)
         domains: list[schemas.Domain] = [outcome.value for outcome in outcomes]
         self._one_domain([str(domain["uid"]) for domain in domains])
         return self._places([local_server(domain) for domain in domains])
+
+    def _answered(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """The outcomes of the managers that answered; all of them if none did."""
+        silent = silent_ones({outcome.job.manager: outcome.error for outcome in outcomes})
+        self.silent = silent
+        self.leave_out(silent)
+        self.targets = [target for target in self.targets if str(target) not in silent]
+        return [outcome for outcome in outcomes if outcome.job.manager not in silent]
 
     def refuse_if_any_failed(self, outcomes: Sequence[Outcome]) -> None:
         """Turn failed checks into rows that say nothing was written."""
@@ -109,7 +123,14 @@ class TargetedManagers(ManagerPool):
     def everywhere(self, action: str, call: Callable[[ManagerClient], object]) -> list[Outcome]:
         """Send one change to every manager; `call` must use one Idempotency-Key for all of them."""
         jobs = [Job(text, action, _call(call, client)) for text, client in self.clients.items()]
-        return fan_out(self.session, jobs, self.bound)
+        outcomes = fan_out(self.session, jobs, self.bound)
+        for text, error in self.silent.items():
+            outcome = Outcome(Job(text, action, lambda: None))
+            outcome.error, outcome.skipped = error, False
+            outcomes.append(outcome)
+        if self.silent and any(outcome.error is None and not outcome.skipped for outcome in outcomes):
+            self.session.screen.note("A manager that did not answer reads the change in the domain once it is back.")
+        return outcomes
 
     def owners(self, store: schemas.Store) -> dict[str, Endpoint]:
         """The targeted manager of each server that has nodes of the store. A target written another way than the
@@ -136,6 +157,14 @@ def local_server(domain: schemas.Domain) -> schemas.Server:
         if server.get("isLocal"):
             return server
     raise ManagerRefused("not_a_manager", "The manager does not know which server it is.", "Restart it.", 500)
+
+
+def silent_ones(errors: Mapping[str, Exception | None]) -> dict[str, Exception]:
+    """Of what managers answered, the errors of those that did not, or cannot reach the domain; none if no other is left."""
+    away: dict[str, Exception] = {
+        name: error for name, error in errors.items() if isinstance(error, ManagerUnreachable | ManagerRefused) and is_away(error)
+    }
+    return away if len(away) < len(errors) else {}
 
 
 def raise_if_all_failed(outcomes: Sequence[Outcome]) -> None:

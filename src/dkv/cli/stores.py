@@ -115,7 +115,7 @@ def add_instance(session: Session, bound: Bound) -> int:
     """Add copies to the groups with the fewest; a server for each is chosen here, by zone, unless -Server names it."""
     wanted = _wanted(bound)
     managers = TargetedManagers(session, bound)
-    places = managers.survey("AddInstance")
+    places = managers.survey("AddInstance", all_of_them=False)
     name = bound["StoreName"]
     store = managers.first(lambda client: client.store(name))
     nodes = _placed(wanted, places, store, bound["Server"])
@@ -168,7 +168,7 @@ def set_store(session: Session, bound: Bound) -> int:
     if not options:
         raise Usage("There is nothing to change.", f"Give one of {', '.join(f'-{option.parameter}' for option in known)}.")
     managers = TargetedManagers(session, bound)
-    managers.survey("SetStore")
+    managers.survey("SetStore", all_of_them=False)
     store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()
     outcomes = managers.everywhere("SetStore", lambda client: client.set_options(store["name"], options, key))
     code = finish(session, to_rows(outcomes, lambda _: "Set"))
@@ -186,7 +186,7 @@ def _effects(screen: Screen, outcomes: list[Outcome]) -> list[str]:
 def remove_store(session: Session, bound: Bound) -> int:
     """Delete a stopped store and its archives; the managers keep the renamed directories."""
     managers = TargetedManagers(session, bound)
-    managers.survey("RemoveStore")
+    managers.survey("RemoveStore", all_of_them=False)
     store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()
     outcomes = managers.everywhere("RemoveStore", lambda client: client.delete_store(store["name"], key))
     return finish(session, to_rows(_gone(outcomes), lambda _: "Removed"))
@@ -195,7 +195,7 @@ def remove_store(session: Session, bound: Bound) -> int:
 def remove_instance(session: Session, bound: Bound) -> int:
     """Delete one stopped instance and its archive."""
     managers = TargetedManagers(session, bound)
-    managers.survey("RemoveInstance")
+    managers.survey("RemoveInstance", all_of_them=False)
     store, key = managers.first(lambda client: client.store(bound["StoreName"])), new_key()
     name = str(pick_instance(store, bound["InstanceName"])["instanceName"])
     action = f"RemoveInstance:{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from dkv.client.errors import ClientError
@@ -29,6 +29,11 @@ class ManagerPool:
         """Make the next manager current; the present one comes last."""
         self._order.append(self._order.pop(0))
 
+    def leave_out(self, names: Collection[str]) -> None:
+        """Ask these of `clients` no more."""
+        self._order = [client for name, client in self.clients.items() if name not in names]
+        self.clients = {name: client for name, client in self.clients.items() if name not in names}
+
     def ready(self) -> ManagerClient:
         """The first manager that can read and change the domain state; the first of all when none can."""
         for _ in self._order:
@@ -46,14 +51,15 @@ class ManagerPool:
             try:
                 return call(self.current)
             except (ManagerUnreachable, ManagerRefused) as error:
-                if not _is_away(error, repeatable):
+                if not is_away(error, repeatable):
                     raise
                 errors.append(error)
                 self.rotate()
         raise errors[0] if len(errors) == 1 else NoManagerAnswered(errors)
 
 
-def _is_away(error: ManagerUnreachable | ManagerRefused, repeatable: bool) -> bool:
+def is_away(error: ManagerUnreachable | ManagerRefused, repeatable: bool = True) -> bool:
+    """Whether another manager is to be asked: this one did not answer, or cannot reach the domain."""
     if isinstance(error, ManagerUnreachable):
         return repeatable or not error.maybe_done
     return error.status == 503
