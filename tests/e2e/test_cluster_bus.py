@@ -143,7 +143,7 @@ def test_a_packet_in_the_leaders_name_ends_no_planned_work(domain: Watched, befo
     with admin(domain, leader["instanceName"]) as orders:
         sender = orders.execute_command("CLUSTER MYID").decode()
     epoch = 2**64 - 1 - before_the_last
-    packet = ping(sender, leader["host"], leader["clientPort"], leader["clustronPort"], epoch, config_epoch=0)
+    packet = ping(sender, leader["host"], leader["clientPort"], leader["clustronPort"], epoch=epoch, config_epoch=0)
     assert heard(follower["host"], follower["clustronPort"], packet)
     with admin(domain, leader["instanceName"]) as orders:
         wait_for("the leader has the epoch", lambda: current_epoch(orders) >= epoch)
