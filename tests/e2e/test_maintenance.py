@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
-import valkey
-from valkey.backoff import ConstantBackoff
-from valkey.retry import Retry
 
 from tests.e2e.local_domain import LocalDomain, local_domain, refused, wait_for
 from tests.e2e.test_memory_only import running
+from tests.e2e.traffic import Traffic, traffic_to
 
 STORE = "MaintStore"
-KEYS = [f"key-{n}" for n in range(40)]  # of both groups
 
 
 @pytest.fixture(scope="module")
@@ -28,63 +22,8 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
         yield running_domain
 
 
-@dataclass
-class Traffic:
-    """One writer and one reader, each with valkey-py's cluster client; what an application would have seen."""
-
-    node: tuple[str, int]
-    errors: list[str] = field(default_factory=list)
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    reads: int = 0
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def client(self) -> valkey.ValkeyCluster:
-        """As an application has it: full coverage wanted, a few retries a short while apart."""
-        retry = Retry(ConstantBackoff(0.1), 30)
-        return valkey.ValkeyCluster(*self.node, decode_responses=True, retry=retry, socket_timeout=5)
-
-    def write(self) -> None:
-        """Count up under every key."""
-        with self.client() as client:
-            number = 0
-            while not self.ended.is_set():
-                number += 1
-                for key in KEYS:
-                    try:
-                        client.set(key, number)
-                        self.acknowledged[key] = number
-                    except valkey.exceptions.ValkeyError as error:
-                        self.errors.append(f"SET {key}: {error!r}")
-
-    def read(self) -> None:
-        """Read every key."""
-        with self.client() as client:
-            while not self.ended.is_set():
-                for key in KEYS:
-                    try:
-                        client.get(key)
-                        self.reads += 1
-                    except valkey.exceptions.ValkeyError as error:
-                        self.errors.append(f"GET {key}: {error!r}")
-                time.sleep(0.001)
-
-    def __enter__(self) -> Traffic:
-        self.threads = [threading.Thread(target=loop, daemon=True) for loop in (self.write, self.read)]
-        for thread in self.threads:
-            thread.start()
-        wait_for("traffic", lambda: len(self.acknowledged) == len(KEYS) and self.reads)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ended.set()
-        for thread in self.threads:
-            thread.join(60)
-        assert not any(thread.is_alive() for thread in self.threads)
-
-
 def traffic(domain: LocalDomain) -> Traffic:
-    instance = domain.client.store(STORE)["instances"][0]
-    return Traffic((str(instance["host"]), int(instance["clientPort"])))
+    return traffic_to(domain, STORE)
 
 
 def leaders(domain: LocalDomain) -> dict[str, str]:
@@ -93,12 +32,6 @@ def leaders(domain: LocalDomain) -> dict[str, str]:
 
 def start_ids(domain: LocalDomain) -> set[int]:
     return {int(p["startId"]) for p in domain.client.processes()}
-
-
-def all_there(domain: LocalDomain, seen: Traffic) -> None:
-    with seen.client() as client:
-        lost = {key: (number, client.get(key)) for key, number in seen.acknowledged.items() if int(client.get(key)) < number}
-    assert not lost
 
 
 def leads(domain: LocalDomain) -> dict[str, int]:
@@ -122,7 +55,7 @@ def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) 
                 assert f"{group}: {leader} -> {after[group]} in " in output.out
             wait_for("both groups in sync", lambda: all(len(g["inSync"]) == 2 for g in domain.client.store(STORE)["groups"]))
     assert seen.errors == []
-    all_there(domain, seen)
+    seen.all_there()
 
 
 def test_one_group_is_handed_over_to_the_process_that_was_named(domain: LocalDomain) -> None:
@@ -154,7 +87,7 @@ def test_a_leader_that_is_stopped_hands_over_first(domain: LocalDomain) -> None:
     assert (after["leader"] != group["leader"], after["serving"]) == (True, True)
     assert seen.errors == []
     whole(domain)  # first: the node it is given may be one that was stopped
-    all_there(domain, seen)
+    seen.all_there()
 
 
 def test_a_server_is_drained_under_load_and_no_client_sees_an_error(domain: LocalDomain) -> None:
@@ -172,7 +105,7 @@ def test_a_server_is_drained_under_load_and_no_client_sees_an_error(domain: Loca
     ends = [t for t in domain.client.tombstones(STORE) if t["server"] == busiest]
     assert {t["cause"] for t in ends} == {"graceful stop"}
     whole(domain)
-    all_there(domain, seen)
+    seen.all_there()
 
 
 def test_leaders_are_spread_again_after_a_drain(domain: LocalDomain) -> None:
@@ -182,7 +115,7 @@ def test_leaders_are_spread_again_after_a_drain(domain: LocalDomain) -> None:
     assert len(output.out.splitlines()) == 1 and " in " in output.out, output
     assert leads(domain) == {"s1": 1, "s2": 1}
     assert seen.errors == []
-    all_there(domain, seen)
+    seen.all_there()
     again = domain.do("rebalance", "leaders", "--db-name", STORE)
     assert again.out == f"The leaders of {STORE} are spread already: s1 leads 1, s2 leads 1.\n"
 
@@ -195,7 +128,7 @@ def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_err
     assert not start_ids(domain) & old
     assert len(start_ids(domain)) == 5
     assert seen.errors == []
-    all_there(domain, seen)
+    seen.all_there()
     ends = [t for t in domain.client.tombstones(STORE) if t["startId"] in old]
     assert {t["cause"] for t in ends} == {"graceful stop"}
     assert in_sync_when_they_ended(domain, old) == [], "S was without each copy before it ended"

@@ -1,4 +1,7 @@
-"""A domain goes from one release of dkv to the next, manager by manager, while a client writes; and back, before the last one."""
+"""A domain goes from one release of dkv to the next, manager by manager, while a client writes; and back, before the last one.
+
+The release before is a wheel of the newest landed commit whose product differs from this tree; the next one is made of this tree.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,24 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dkv.client import Json, ManagerRefused
+from dkv.domain.levels import LEVEL
 from tests.e2e.local_domain import LocalDomain, Manager, local_domain, wait_for
+from tests.e2e.traffic import traffic_to
 from tests.e2e.writers import at_work, clients_of
 
 STORE = "Upgraded"
-TREE = Path(__file__).parents[2] / "src" / "dkv"
+ROOT = Path(__file__).parents[2]
+TREE = ROOT / "src" / "dkv"
 RELEASE = "99.0.0"
 FIELD = "\n    @property\n    def stopping(self)"  # of a database; the new field comes before it
 EDITS = (
@@ -122,3 +132,88 @@ def test_managers_are_upgraded_one_by_one_under_a_writer_and_back_before_the_las
     assert f"the domain state is at level {level + 1}, and this dkv knows levels up to {level}" in first.log.read_text(), said
     first.program = next_release
     first.restart()
+
+
+# From the release before ---------------------------------------------------------------------------------------------
+
+
+def git(*words: str) -> bytes:
+    """What git says of this repository; skips the test where there is none."""
+    try:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no history of this tree: {error}")
+
+
+def landed() -> str:
+    """The newest commit whose product is not that of this tree."""
+    changed = bool(git("status", "--porcelain", "--", "src").strip())
+    newest, *before = git("rev-list", "-2", "HEAD", "--", "src").decode().split()
+    return newest if changed or not before else before[0]
+
+
+@pytest.fixture
+def former_release(tmp_path: Path) -> Path:
+    """The dkv of the landed commit, as its wheel has it."""
+    pytest.importorskip("hatchling.build", reason="no hatchling: './dev setup' installs it")
+    tree, place = tmp_path / "tree", tmp_path / "former"
+    archive = tmp_path / "landed.tar"
+    archive.write_bytes(git("archive", landed(), "--", "src", "pyproject.toml", "README.md"))
+    with tarfile.open(archive) as packed:
+        packed.extractall(tree, filter="data")
+    alone = ("--no-deps", "--no-build-isolation", "--no-index")
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", *alone, "--wheel-dir", str(tmp_path), str(tree)]
+    subprocess.run(words, check=True, timeout=120)
+    (wheel,) = tmp_path.glob("dkv-*.whl")
+    with zipfile.ZipFile(wheel) as packed_wheel:
+        packed_wheel.extractall(place)
+    compileall.compile_dir(place, quiet=1)
+    return place
+
+
+@pytest.fixture
+def former_domain(tmp_path: Path, former_release: Path) -> Iterator[LocalDomain]:
+    """Three managers of that release, and a store of three groups of two copies."""
+    domain = LocalDomain(tmp_path / "domain", 3)
+    domain.root.mkdir()
+    for manager in domain.managers:
+        manager.program = former_release
+    try:
+        domain.start()
+        domain.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
+        yield domain
+    finally:
+        print(domain.account())
+        domain.close()
+
+
+def understood(domain: LocalDomain) -> None:
+    """Every manager answers whoever asks, and is answered by the others, whatever release each is of."""
+    for manager in domain.managers:
+        asked = manager.client
+        assert asked.read("/metrics")["silentServers"] == []
+        heard = asked.read("/live")["numbers"]["managers"]
+        assert [item["answeredIn"] is None for item in heard] == [False, False]
+        assert [machine["answers"] for machine in asked.read("/machines")["machines"]] == [True, True, True]
+
+
+@pytest.mark.full
+def test_managers_and_then_engines_of_the_release_before_are_upgraded_and_no_client_sees_an_error(
+    former_domain: LocalDomain,
+) -> None:
+    domain = former_domain
+    understood(domain)
+    names = [str(instance["instanceName"]) for instance in domain.client.store(STORE)["instances"]]
+    engines = {name: domain.pid(STORE, name) for name in names}
+    with traffic_to(domain, STORE) as seen:
+        for manager in domain.managers:
+            exchanged(manager, None)
+            understood(domain)
+            assert {name: domain.pid(STORE, name) for name in engines} == engines, "an upgrade of managers ends no engine"
+        wait_for("the level has risen", lambda: domain.client.domain()["level"] == LEVEL)
+        wait_for("nothing waits", lambda: not domain.client.waiting())
+        output = domain.do("restart", "database", "--db-name", STORE, "--rolling")
+    assert f"{len(names)} processes were replaced one after the other" in output.out
+    assert not {domain.pid(STORE, name) for name in engines} & set(engines.values())
+    assert seen.errors == [] and min(seen.acknowledged.values()) > 10
+    seen.all_there()
