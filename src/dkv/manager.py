@@ -22,6 +22,7 @@ from dkv.control.tally import Tally
 from dkv.domain.authority import trust_of
 from dkv.domain.decide import decide
 from dkv.domain.decision import Event, Refused
+from dkv.domain.levels import with_leases
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.engine.contract import EngineRefused, Engines, TlsFiles
@@ -109,9 +110,8 @@ class Manager:
             if known is None:
                 raise
             view, failing = known, self.access.failing or self._unread(trouble)
-        if failing is None:
-            return view
-        return View(view.revision, as_of(view.state, self._unwritten(view.state, failing)))
+        state = with_leases(view.state, self.liveness.levels)
+        return View(view.revision, as_of(state, self._unwritten(state, failing)) if failing else state)
 
     def _unread(self, trouble: Unavailable) -> Failing:
         """That the state cannot be read, since it was reached last."""

@@ -72,6 +72,18 @@ def test_a_later_field_is_not_written_while_it_is_at_its_default() -> None:
     assert codec.from_text(Server, codec.to_text(newer)) == newer
 
 
+def test_a_domain_of_before_there_were_levels_says_whose_manager_it_waits_for() -> None:
+    state = State(uid="d", servers={name: replace(SERVER, server_id=name, uid=name) for name in ("s1", "s2", "s3")})
+    assert levels.with_leases(state, {}) is state
+    shown = levels.with_leases(state, {"s1": 1, "s3": 0})
+    (item,) = [item for item in blocked(shown) if item.subject == "the domain"]
+    assert item.waits_for == "the manager of s2 (dkv unknown), the manager of s3 (dkv unknown)"
+    assert "stays at level 0, while other managers know level 1" in item.reason
+    assert not blocked(levels.with_leases(state, dict.fromkeys(state.servers, 0)))
+    risen = replace(state, level=1)
+    assert levels.with_leases(risen, {"s1": 2}) is risen, "from level 1 on the state says it"
+
+
 def test_what_an_older_dkv_wrote_can_be_changed() -> None:
     known = codec.from_text(Server, OF_LEVEL_0)
     assert evolve(known, level=1) == replace(SERVER, level=1)

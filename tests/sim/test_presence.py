@@ -115,6 +115,19 @@ def test_what_was_heard_ages_where_the_backend_does_not_answer() -> None:
     play(scenario)
 
 
+def test_what_a_manager_knows_is_in_its_lease_while_that_holds() -> None:
+    async def scenario(pair: Pair) -> None:
+        pair.second._here = replace(SECOND, level=7)
+        await pair.second.renew()
+        await pair.first.judge()
+        assert pair.first.levels == {"s1": FIRST.level, "s2": 7}
+        await asyncio.sleep(SERVER_TTL + 1)
+        await pair.first.judge()
+        assert not any(pair.first.levels.values())
+
+    play(scenario)
+
+
 def test_whoever_took_the_lead_is_named_at_once() -> None:
     async def scenario(pair: Pair) -> None:
         assert await pair.first.leader() == "s1"

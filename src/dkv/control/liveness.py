@@ -60,12 +60,16 @@ def _look_in(leases: Iterable[Lease]) -> float:
     return math.inf if least > SERVER_TTL / 2 else max(SOON, min(least, LOOK_EVERY))
 
 
+def _level(lease: Lease | None) -> int:
+    """The level that a living manager writes in its lease; 0: none, or no lease."""
+    return int(lease.value) if lease and lease.expires_in > 0 and lease.value.isdecimal() else 0
+
+
 def _levels(state: State, leases: Mapping[str, Lease]) -> tuple[tuple[str, int], ...]:
     """The level that each server's manager writes in its lease, of a domain whose state cannot say it; empty unless all do."""
     if state.level:
         return ()
-    living = {name: lease.value for name, lease in leases.items() if lease.expires_in > 0 and lease.value.isdecimal()}
-    levels = {server_id: int(living.get(server_lease(server_id), 0)) for server_id in state.servers}
+    levels = {server_id: _level(leases.get(server_lease(server_id))) for server_id in state.servers}
     return tuple(levels.items()) if all(levels.values()) else ()
 
 
@@ -87,6 +91,7 @@ class Liveness:
         self.leads = False
         self.is_taken = False  # another manager holds this server's lease, as of the newest answer
         self._leader = ""  # server id of the holder of the leader lease, as last read
+        self.levels: dict[str, int] = {}  # server id -> the level that its manager writes in its lease, 0 unknown
         self._renewals: dict[str, float] = {}  # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
         self._look_at = math.inf  # when leases are read again, if before the next renewal
@@ -122,6 +127,7 @@ class Liveness:
         leases = {lease.name: lease for lease in await self._store.leases()}
         servers = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
         self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in servers.items()}
+        self.levels = {key: _level(lease) for key, lease in servers.items()}
         leader = leases.get(LEADER)
         self._leader = leader.value if leader and leader.expires_in > 0 else ""
         return leases

@@ -9,7 +9,7 @@ a manager of an older release finds nothing that it does not know. Pure.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum, EnumType
 from functools import cache
 from types import MappingProxyType
@@ -116,9 +116,18 @@ def _inside(value: Any) -> Iterator[int]:
 def behind(state: State) -> list[Server]:
     """The servers whose managers keep the domain from a higher level that another manager knows already, by id."""
     newest = max((server.level for server in state.servers.values()), default=0)
-    if newest <= state.level or not state.level:
+    if newest <= state.level:
         return []
     return [server for _, server in sorted(state.servers.items()) if server.level < newest]
+
+
+def with_leases(state: State, levels: Mapping[str, int]) -> State:
+    """The state of a domain at level 0, which has no place for what its managers know, with the levels that they write in their
+    leases. It is only shown, never judged by or written.
+    """
+    if state.level or not any(levels.values()):
+        return state
+    return replace(state, servers={name: replace(s, level=levels.get(name, 0)) for name, s in state.servers.items()})
 
 
 def _older(state: State, needed: int) -> Refused:
