@@ -166,8 +166,17 @@ def test_a_state_is_put_back_from_a_backup(domain: LocalDomain) -> None:
     assert all(a["term"] > n["term"] for a, n in zip(after["groups"], newer["groups"], strict=True))
 
 
+def confs(domain: LocalDomain, store: str) -> list[str]:
+    """What the archives of a store say of their engines' settings."""
+    names = [str(instance["instanceName"]) for instance in domain.client.store(store)["instances"]]
+    return [(domain.archive(store, name) / "valkey.conf").read_text() for name in names]
+
+
 def test_a_lost_state_is_rebuilt_from_the_archives(domain: LocalDomain) -> None:
     wait_in_sync(domain)
+    given = {"maxmemory-policy": "allkeys-lfu", "max-clients": "900"}
+    domain.client.request("POST", "/api/1/databases/Parts/options", given)
+    wait_for("engines have them", lambda: [c for c in confs(domain, "Parts") if "maxmemory-policy allkeys-lfu\n" not in c] == [])
     uid, before = domain.client.domain()["uid"], domain.client.store("Parts")
     enforced = next(name for name in ("orders-1", "orders-2") if domain.archive("Orders", name).exists())
     state = domain.managers[0].state
@@ -199,3 +208,5 @@ def test_a_lost_state_is_rebuilt_from_the_archives(domain: LocalDomain) -> None:
     assert [g["slots"] for g in after["groups"]] == [g["slots"] for g in before["groups"]]
     for old, new in zip(before["groups"], after["groups"], strict=True):
         assert new["term"] > old["term"] and new["leaderStartId"] > old["leaderStartId"]
+    wanted = after["options"]["wanted"]
+    assert (wanted["maxmemory-policy"], wanted["max-clients"]) == ("allkeys-lfu", 900)

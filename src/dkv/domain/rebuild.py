@@ -328,7 +328,7 @@ def _unknown(finds: Finds, state: State) -> Iterable[str]:
     yield from _doubtful(finds, state)
     yield (
         "options of the stores: copies as found; when writes reach the disk, what is done when memory is full, published events "
-        "and connections as engines were started with; minInSync 1, memory and time limits at their defaults. A higher "
+        "and connections as engines had them last; minInSync 1, memory and time limits at their defaults. A higher "
         "minInSync is not in force any more"
     )
     yield "instances that were never started, stores without any archive, labels, what was stopped by an operator"

@@ -79,6 +79,18 @@ def option_settings(options: RunOptions) -> dict[str, str]:
     }
 
 
+def option_lines(options: RunOptions) -> list[str]:
+    """Those settings as lines of valkey.conf."""
+    return [f"{name} {value or quoted('')}" for name, value in option_settings(options).items()]
+
+
+def with_lines(conf: str, lines: Sequence[str]) -> str:
+    """A valkey.conf in which these lines stand instead of those that begin with the same word."""
+    names = {line.partition(" ")[0] for line in lines}
+    kept = [line for line in conf.splitlines() if line.partition(" ")[0] not in names]
+    return "\n".join([*kept, *lines, ""])
+
+
 def quoted(text: str) -> str:
     """One argument of a Valkey config file, whatever characters it has."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -213,7 +225,7 @@ def _durability(spec: EngineSpec) -> list[str]:
 
 def _rest(spec: EngineSpec) -> list[str]:
     return [
-        *(f"{name} {value or quoted('')}" for name, value in option_settings(spec.options).items()),
+        *option_lines(spec.options),
         *([f"hash-seed {spec.secrets.hash_seed}"] if spec.secrets.hash_seed else []),
         "io-threads 1",
         "always-show-logo no",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import secrets
+from pathlib import Path
 
 from dkv import files, kernel
 from dkv.engine import config, tls
 from dkv.engine.archive import unusable
-from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
+from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec, RunOptions
 from dkv.engine.users import users_acl
 
 
@@ -35,6 +36,16 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
     except OSError as error:
         raise unusable(spec.directory, error) from error
     return tuple(phantoms.values())
+
+
+def keep_options(directory: str, options: RunOptions) -> None:
+    """Have the archive's valkey.conf say the options that its engine is given while it runs: the file is written anew at the next
+    start, and until then a state that has to be rebuilt finds them there. Raises OSError.
+    """
+    with files.directory(directory) as folder:
+        conf = files.read_text(Path(directory) / "valkey.conf")
+        lines = [*config.option_lines(options), f"appendfsync {options.append_fsync}"]
+        files.write_new("valkey.conf", config.with_lines(conf, lines), at=folder)
 
 
 def refuse_taken(spec: EngineSpec) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from dkv.engine import early_rounds, replies, supervisor, tls
+from dkv.engine import config_files, early_rounds, replies, supervisor, tls
 from dkv.engine.config import option_settings
 from dkv.engine.contract import (
     Cause,
@@ -421,7 +421,13 @@ class Engine:
 
     async def set_options(self, options: RunOptions) -> None:
         """Raises EngineUnreachable, EngineRefused."""
-        fsync = {"appendfsync": options.append_fsync} if self.durable else {}
+        fsync = {}
+        if self.durable:
+            fsync = {"appendfsync": options.append_fsync}
+            try:
+                config_files.keep_options(self.run.record.directory, options)
+            except OSError as error:
+                raise EngineRefused(f"the options of engine {self.start_id} cannot be kept: {error.strerror}") from error
         await self.valkey.set_options(option_settings(options) | fsync)
 
     async def set_certificate(self, certificate: TlsFiles) -> None:

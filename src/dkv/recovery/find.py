@@ -54,6 +54,7 @@ def find(data_dirs: Sequence[Path]) -> Finds:
     archives = [archive for home, place in places if LAID_ASIDE not in place.name and (archive := _archive(home, place))]
     aside = [identity.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (identity := _identity(place))]
     users = users_of(archives)
+    archives = with_newest_options(archives)
     return Finds(
         servers=tuple(home.server for home in homes),
         archives=tuple(sorted(archives, key=lambda a: a.archive_id)),
@@ -176,6 +177,19 @@ def users_of(archives: Iterable[FoundArchive]) -> dict[str, EngineUsers]:
     return users
 
 
+def with_newest_options(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
+    """Each with the options of its database: those of the archive with the newest position, of equals the one whose file is the
+    newest. A copy that was away when an option was set has an older one.
+    """
+    newest: dict[str, tuple[Any, DatabaseOptions]] = {}
+    for archive in archives:
+        conf = Path(archive.directory) / "valkey.conf"
+        place = archive.order, conf.stat().st_mtime_ns if conf.exists() else 0
+        if archive.database not in newest or place > newest[archive.database][0]:
+            newest[archive.database] = place, archive.options
+    return [replace(archive, options=newest[archive.database][1]) for archive in archives]
+
+
 def _user(database: str, user: EngineUser) -> DatabaseUser:
     limits = {
         "read_only": user.read_only,
@@ -188,7 +202,7 @@ def _user(database: str, user: EngineUser) -> DatabaseUser:
 
 
 def _options(conf: dict[str, str], host: str) -> DatabaseOptions:
-    """The options that its engine was started with, but for its memory: that may have been the database's, or a share."""
+    """The options that its engine was given last, but for its memory: that may have been the database's, or a share."""
     tls = conf.get("tls-cluster") == "yes"
     insecure = not tls and not is_loopback(host)
     by_memory = client_limits(_number(conf, "maxmemory"))["maxclients"]
