@@ -43,6 +43,16 @@ def test_the_leaders_of_a_new_store_are_spread_over_its_servers(domain: LocalDom
     assert leads(domain) == {"s1": 1, "s2": 1}
 
 
+def test_a_switchover_right_after_a_store_was_started_waits_for_its_copy(domain: LocalDomain) -> None:
+    ports = ("-ClustronPort", "7841", "-ClientPort", "7891")
+    domain.do("New-DkvStore", "Fresh", "fresh", "-ReplicationFactor", "2", *ports)
+    domain.do("Start-DkvStore", "Fresh")
+    output = domain.do("switchover", "database", "--db-name", "Fresh")
+    assert "fresh-1" in output.out and "fresh-2" in output.out
+    domain.do("Stop-DkvStore", "Fresh")
+    domain.do("Remove-DkvStore", "Fresh")
+
+
 def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) -> None:
     """Again and again: where all groups were handed over at the same moment, one time in eight failed."""
     with traffic(domain) as seen:

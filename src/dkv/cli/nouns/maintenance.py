@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dkv.wire import schemas
 
 POLL = 0.05  # s between two looks
+JOINING, IN_SYNC_WITHIN, AGAIN = "copy_joining", 60.0, 0.5  # s that a copy may take to be in sync, and between two requests
 SWITCHED_WITHIN = 40.0  # s for each group, which are handed over one after the other: longer than a handover may take
 STOPPED_WITHIN = 120.0  # s a whole stop and start is waited for
 LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command prints why it does not lead
@@ -99,7 +100,7 @@ def _hand_over(session: Session, bound: Bound, what: str, request: Callable[[Man
     started = session.clock()
     session.sent.append(f"{what} of {name}")
     results = []
-    for group in request(client, name):
+    for group in _once_in_sync(session, lambda: request(client, name), what):
         results.append(_switched(session, client, name, {"group": group, "from": leaders[group]}, started))
     for result in results:
         result["reason"] = _why_not(client, name, result["group"], newest) if result["from"] == result["to"] else ""
@@ -108,6 +109,29 @@ def _hand_over(session: Session, bound: Bound, what: str, request: Callable[[Man
     else:
         screen.block("\n".join([*map(_result_line, results), *([] if results else [_leaders_line(client, name)])]))
     return FAILED if any(result["reason"] for result in results) else DONE
+
+
+def _once_in_sync(session: Session, request: Callable[[], list[str]], what: str) -> list[str]:
+    """What the request answers. It is sent again for a while where a copy is on its way, as just after a store was created."""
+
+    def sent() -> list[str] | ManagerRefused:
+        try:
+            return request()
+        except ManagerRefused as refused:
+            if refused.code != JOINING:
+                raise
+            return refused
+
+    answer = session.until(
+        sent,
+        lambda answer: isinstance(answer, list),
+        IN_SYNC_WITHIN,
+        pause=AGAIN,
+        progress=lambda answer: f"the {what} waits: {answer.message}" if isinstance(answer, ManagerRefused) else "",
+    )
+    if isinstance(answer, ManagerRefused):
+        raise answer
+    return answer
 
 
 def _leaders_line(client: ManagerClient, name: str) -> str:

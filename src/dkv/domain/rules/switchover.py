@@ -17,6 +17,7 @@ from dkv.domain.refusals import living_database, nearest, no, unknown_process
 from dkv.domain.table import keys_of
 from dkv.hints import Part, action
 
+LATER: tuple[Part, ...] = ("Repeat this in some seconds; how far it is: ", action("showWaiting"), ".")
 BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
 HOME_AFTER = 10_000  # ms of the domain clock that a copy could lead again before it does: its machine may not be well yet
 
@@ -73,9 +74,10 @@ def _stuck(draft: Draft, database: str, leaders: Mapping[str, str], others: Mapp
         group = draft.groups[(database, name)]
         refused = _may_hand_over(draft, group, None)
         why = refused.message if refused else f"Its copy on server {server} cannot lead now."
-        return _no(
-            f"The leaders of {database} cannot be spread now; group {name}: {why}", "See why: ", action("showWaiting"), "."
-        )
+        comes = any(p.server_id == server and _is_coming(draft, group, p) for p in draft.processes_in(group))
+        message = f"The leaders of {database} cannot be spread now; group {name}: {why}"
+        code = "copy_joining" if comes else refused.code if refused else "cannot_switch_over"
+        return no(code, message, "See why: ", action("showWaiting"), ".")
     return None
 
 
@@ -166,6 +168,9 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
         return _bad_target(draft, group, draft.processes[to])
     others = [draft.process_on(a) for a in group.in_sync if a != group.leader]
     if not any(p and unfit(draft, group, p) == "" for p in others):
+        if joiner := next((p for p in draft.processes_in(group) if _is_coming(draft, group, p)), None):
+            place = f"that of process {joiner.start_id} on {joiner.server_id}"
+            return no("copy_joining", f"Group {group.name} has no other copy in sync yet; {place} is on its way.", *LATER)
         return _no(f"Group {group.name} has no other copy in sync that runs.", "Wait for a copy to be in sync, or add one.")
     return None
 
@@ -173,8 +178,18 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
 def _bad_target(draft: Draft, group: Group, target: Process) -> Refused | None:
     if target.start_id == group.leader_process:
         return _no(f"Process {target.start_id} leads group {group.name} already.", "Nothing to do.")
+    if _is_coming(draft, group, target):
+        why = "its copy is on its way into the in-sync set"
+        return no("copy_joining", f"Process {target.start_id} cannot lead group {group.name} yet: {why}.", *LATER)
     why = unfit(draft, group, target)
     return _no(f"Process {target.start_id} cannot lead group {group.name}: {why}.", "Name a copy in sync.") if why else None
+
+
+def _is_coming(draft: Draft, group: Group, process: Process) -> bool:
+    """Whether nothing is known that keeps a process's copy from entering the in-sync set by itself."""
+    if process.archive_id is None or process.archive_id in group.in_sync or process.leaving or process.health.silent_at:
+        return False
+    return (process.rest is None or process.rest.over) and draft.server_alive(process.server_id)
 
 
 def unfit(draft: Draft, group: Group, target: Process) -> str:
