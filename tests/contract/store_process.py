@@ -43,6 +43,9 @@ class FarStore:
     async def read(self) -> Snapshot:
         return Snapshot(**await self.call("read"))
 
+    def known(self) -> Snapshot | None:
+        return None
+
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         return int(await self.call("commit", base, dict(writes), list(events), token))
 

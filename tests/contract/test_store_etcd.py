@@ -70,6 +70,22 @@ async def test_two_domains_with_prefixes_of_their_own_know_nothing_of_each_other
 
 
 @scenario
+async def test_a_commit_goes_by_the_state_at_hand_and_one_that_is_old_by_then_is_refused(
+    members: EtcdCluster, path: Path
+) -> None:
+    async with opened(members.address("/known/")) as a, opened(members.address("/known/")) as b:
+        assert await a.commit(0, {"a": "1"}, [], "t1") == 1
+        mine = a.known()
+        assert mine is not None and (mine.revision, dict(mine.records)) == (1, {"a": "1"}), "its own commit is at hand at once"
+        while (seen := b.known()) is None or seen.revision < 1:
+            await asyncio.sleep(0.01)  # the watch tells it
+        assert await b.commit(1, {"a": "2"}, [], "t2") == 2
+        with pytest.raises(Conflict):
+            await a.commit(mine.revision, {"a": "3"}, [], "t3")
+        assert dict((await a.read()).records) == {"a": "2"}
+
+
+@scenario
 async def test_keys_of_another_program_are_refused_and_left_alone(members: EtcdCluster, path: Path) -> None:
     client = EtcdClient(members.address("/strange/"))
     for value, words in ((b"dear diary", "are not a dkv domain's"), (b'{"format":99}', "newer dkv")):

@@ -265,6 +265,7 @@ def test_without_a_majority_everything_is_refused_in_time_and_goes_on_after(thre
                 await asyncio.gather(*map(refused_in_time, tries))
             while not store.obstacle():  # the watch is cut off too, and says so
                 await asyncio.sleep(0.1)
+            assert store.known() is None, "a command is refused as soon as it would be by a read"
             await refused_in_time(store.read())
             began = time.monotonic()
             for _ in range(20):  # of who looks while it is away only the first waits

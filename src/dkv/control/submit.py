@@ -1,7 +1,8 @@
 """submit: calls decide, and is the only writer of what it answers.
 
-Read the newest view, decide, commit at its revision; somebody was faster: read and decide again. An
-Idempotency-Key makes the same request answer the same, through any manager, and another request under it be refused.
+Take the newest view at hand, decide, commit at its revision; another manager was faster, or there is nothing to commit: read and
+decide again (docs/decisions/0098). An Idempotency-Key makes the same request answer the same, through any manager, and another
+request under it be refused.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Submitter:
         tally: Tally | None = None,
     ) -> None:
         self._store = store
+        self._raced = False  # another manager was faster lately: a read costs less than a commit in vain
         self._judge = judge
         self._clock = clock
         self._token = token
@@ -137,23 +139,29 @@ class Submitter:
         still. Raises store.Unavailable, store.Unusable.
         """
         command = replace(command, now=command.now or self._clock())
+        known, raced = None if self._raced else self._store.known(), False
         while True:
-            snapshot = await self._store.read()
-            if answered := _answered(snapshot, key):
-                return answered
-            if at_revision is not None and at_revision != snapshot.revision:
-                return domain_changed(at_revision, snapshot.revision)
+            snapshot, fresh = (await self._store.read(), True) if known is None else (known, False)
+            known = None
+            answer = _answered(snapshot, key)
+            if not answer and at_revision is not None and at_revision != snapshot.revision:
+                answer = domain_changed(at_revision, snapshot.revision)
             state = view_of(snapshot).state
-            decision = self._judge(state, command)
-            if isinstance(decision, Refused) or (decision.state is state and not key):
-                self.tally.decided(state, command, isinstance(decision, Accepted))
+            decision = answer or self._judge(state, command)
+            if answer or isinstance(decision, Refused) or (decision.state is state and not key):
+                if not fresh:
+                    continue  # only a commit proves that the state is not an old one
+                if not answer:
+                    self.tally.decided(state, command, isinstance(decision, Accepted))
                 return decision
             begun = self.tally.now()
             try:
                 await self._commit(snapshot, state, decision, key)
             except Conflict:
                 self.tally.conflicts += 1
+                self._raced = raced = True
                 continue
+            self._raced = raced
             self.tally.commits.note(self.tally.now() - begun)
             self.tally.decided(state, command, True)
             for event in decision.events:

@@ -52,6 +52,7 @@ class SimStore:
         self._domain = domain
         self._inner = MemoryStore(domain)
         self._links = (weather, everywhere)
+        self._known: Snapshot | None = None
         self.revoked = False
         self.read_at = self.troubled_at = float("-inf")  # when a read was answered; when a call had trouble of any kind
 
@@ -109,7 +110,12 @@ class SimStore:
         """See the contract."""
         snapshot: Snapshot = await self._call(lambda: self._domain.snapshot, "lost answer")
         self.read_at = self._net.now()
+        self._known = snapshot
         return snapshot
+
+    def known(self) -> Snapshot | None:
+        """See the contract."""
+        return self._known
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         """See the contract."""

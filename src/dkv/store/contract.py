@@ -89,6 +89,12 @@ class Store(Protocol):
         """A linearizable read: sees every commit acknowledged before the call. Raises Unavailable, Unusable."""
         ...
 
+    def known(self) -> Snapshot | None:
+        """The newest snapshot at hand, which may be old: good for a commit, which its revision guards, and for nothing else. None
+        where there is none, where the backend does not answer, or where a read costs no more.
+        """
+        ...
+
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         """Write all or nothing if the revision is still `base`; None deletes a key. Returns the new revision.
 

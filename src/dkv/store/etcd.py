@@ -184,6 +184,10 @@ class EtcdStore:
                 return head, list(answer.responses[1].range.kvs)
             await self._finish(head)
 
+    def known(self) -> Snapshot | None:
+        usable = self._feed is not None and not self._obstacle and self._unusable is None and self._mirror.whole
+        return self._mirror.snapshot if usable and self._mirror.at else None
+
     # -- writing ----------------------------------------------------------------------------------------------------
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:

@@ -81,6 +81,9 @@ class MemoryStore:
     async def read(self) -> Snapshot:
         return self._open().snapshot
 
+    def known(self) -> Snapshot | None:
+        return None  # a read costs no round trip
+
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         return self._open().commit(base, writes, events, token)
 
