@@ -20,7 +20,7 @@ class Forwarded:
 def forwarded(outside: tuple[str, int], inside: tuple[str, int]) -> Iterator[Forwarded]:
     """Connections to the address `outside` are passed on to `inside` while the block runs."""
     port, streams = Forwarded(), list[socket.socket]()
-    listener = socket.create_server(outside)
+    listener = socket.create_server(outside, family=socket.AF_INET6 if ":" in outside[0] else socket.AF_INET)
 
     def passed_on(source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):

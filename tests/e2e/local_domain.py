@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import valkey
 
+from dkv.address import endpoint_text
 from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefused
 
 DKV = Path(__file__).parents[2] / ".venv" / "bin" / "dkv"
@@ -165,7 +166,7 @@ class LocalDomain:
     @property
     def addresses(self) -> str:
         """All managers as the cmdlets take them."""
-        return ",".join(f"{m.host}:{m.port}" for m in self.managers)
+        return ",".join(endpoint_text(m.host, m.port) for m in self.managers)
 
     def dkv(self, *words: str, managers: str | None = None, env: dict[str, str] | None = None) -> Said:
         """Run the CLI once, with this domain's managers unless others are named ("" for none)."""

@@ -144,13 +144,13 @@ async def _serve(
     log.info(
         "manager runs",
         server=server.server_id,
-        address=f"{server.host}:{server.port}",
+        address=endpoint_text(server.host, server.port),
         domain=manager.domain_uid,
         documentation=f"{'https' if contexts else 'http'}://{endpoint_text(server.host, server.port)}/docs",
         ended_by="Ctrl-C or SIGTERM; its engines go on",
     )
     service = resources.service
-    service.ready(f"server {server.server_id} at {server.host}:{server.port}, domain {manager.domain_uid}")
+    service.ready(f"server {server.server_id} at {endpoint_text(server.host, server.port)}, domain {manager.domain_uid}")
     signs = asyncio.create_task(_give_signs(service), name="signs of life")
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     if ended.is_set() and not move.wanted:
