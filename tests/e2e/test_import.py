@@ -1,9 +1,10 @@
-"""Moving in: a living Valkey, alone or a small cluster, is copied into a store while it is written to."""
+"""Moving in: a living Valkey or Redis, alone or a small cluster, is copied into a store while it is written to."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -28,11 +29,11 @@ KEYS = 3_000
 
 
 @contextlib.contextmanager
-def server(root: Path, *settings: str, authority: Path | None = None) -> Iterator[int]:
-    """A Valkey of somebody else; over TLS only, with a leaf of this authority, where there is one."""
+def server(root: Path, *settings: str, authority: Path | None = None, program: Path | str = "") -> Iterator[int]:
+    """A Valkey of somebody else, or another program; over TLS only, with a leaf of this authority, where there is one."""
     port = free_port()
     root.mkdir()
-    program = tls_program() if authority else find_binary()
+    program = program or (tls_program() if authority else find_binary())
     listens = tls_settings(root, authority, port) if authority else ["--port", str(port)]
     words = [*listens, "--dir", str(root), "--save", "", "--requirepass", PASSWORD, *settings]
     process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
@@ -42,6 +43,16 @@ def server(root: Path, *settings: str, authority: Path | None = None) -> Iterato
     finally:
         process.kill()
         process.wait()
+
+
+def redis_server(folder: Path) -> Path:
+    """Debian's Redis. Its package redis-tools has the server, too: one program, which goes by the name that it is called by."""
+    found = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    if found is None:
+        pytest.skip("no redis: Debian's redis-tools, which './dev setup' installs, has it")
+    program = folder / "redis-server"
+    program.symlink_to(found)
+    return program
 
 
 def tls_settings(root: Path, authority: Path, port: int) -> list[str]:
@@ -117,12 +128,15 @@ def words(store: str, port: int) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def begun(domain: LocalDomain, store: str, port: int) -> Iterator[subprocess.Popen[str]]:
-    """An import that runs beside the test."""
+def begun(domain: LocalDomain, store: str, port: int, authority: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """An import that runs beside the test, and is killed if it is not done then."""
+    line = words(store, port)
+    if authority:
+        line = (*line[:-1], line[-1].replace("redis:", "rediss:"), "--from-ca", str(authority))
     environ = domain.env | {"DKV_MANAGERS": domain.addresses, "DKV_SOURCE_PASSWORD": PASSWORD}
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        [str(DKV), *words(store, port)], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environ
+        [str(DKV), *line], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environ
     ) as process:
         try:
             yield process
@@ -133,6 +147,13 @@ def begun(domain: LocalDomain, store: str, port: int) -> Iterator[subprocess.Pop
 def created(domain: LocalDomain, store: str, groups: int, port: int) -> None:
     ports = ("-ClustronPort", str(port), "-ClientPort", str(port + 50))
     domain.create(store, "-InstanceCount", str(groups), "-ReplicationFactor", "1", *ports)
+
+
+def size_of(domain: LocalDomain, store: str) -> int:
+    """How many keys a store of one group has."""
+    instance = domain.instance(store, domain.group(store)["leader"])
+    with valkey.Valkey(instance["host"], instance["clientPort"], socket_timeout=10) as engine:
+        return int(engine.dbsize())
 
 
 def copy_of(domain: LocalDomain, store: str, database: int = 0) -> dict[bytes, bytes]:
@@ -191,6 +212,38 @@ def test_a_server_is_moved_in_while_it_is_written_to_and_its_import_is_killed_an
     instance = domain.instance("Moved", domain.client.store("Moved")["groups"][0]["leader"])
     with valkey.Valkey(instance["host"], instance["clientPort"]) as engine:
         assert engine.fcall("f", 0) == 7
+
+
+def test_a_redis_over_tls_is_moved_in_while_it_is_written_to_and_its_import_is_killed_and_begun_again(
+    domain: LocalDomain, tmp_path: Path
+) -> None:
+    created(domain, "FromRedis", 1, 7851)
+    authority, program = tmp_path / "authority.pem", redis_server(tmp_path)
+    with (
+        server(tmp_path / "source", authority=authority, program=program) as port,
+        at(port, authority=authority) as source,
+        at(port, authority=authority) as writing,
+    ):
+        assert source.info("server")["redis_version"][0] in "567"
+        fill(source)
+        source.function_load(LIBRARY.replace("server.", "redis."))
+        writer = Writer(writing)
+        try:
+            with begun(domain, "FromRedis", port, authority):
+                wait_for("keys are there", lambda: size_of(domain, "FromRedis") > 10)
+            with begun(domain, "FromRedis", port, authority) as again:
+                assert again.stdout is not None
+                lines = [again.stdout.readline(), again.stdout.readline()]
+                assert "did not end: it is begun again" in lines[0] and "press Enter" in lines[1], lines
+                reached = writer.count
+                wait_for("it goes on", lambda: writer.count > reached + 100)
+                writer.stop()
+                rest, _ = again.communicate("\n", timeout=60)
+        finally:
+            writer.stop()
+        assert again.returncode == 0 and "of them were compared and are equal" in rest, rest
+        assert copy_of(domain, "FromRedis") == everything(source)
+    assert domain.client.read("/stores/FromRedis/users")["users"] == []
 
 
 def test_a_cluster_is_moved_in(domain: LocalDomain, tmp_path: Path) -> None:
