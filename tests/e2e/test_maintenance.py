@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -128,6 +132,35 @@ def test_leaders_are_spread_again_after_a_drain(domain: LocalDomain) -> None:
     seen.all_there()
     again = domain.do("rebalance", "leaders", "--db-name", STORE)
     assert again.out == f"The leaders of {STORE} are spread already: s1 leads 1, s2 leads 1.\n"
+
+
+def test_a_handover_whose_target_is_killed_ends_once_that_is_known(domain: LocalDomain) -> None:
+    instances = {i["instanceName"]: i for i in domain.client.store(STORE)["instances"]}
+    group = next(g for g in domain.client.store(STORE)["groups"] if instances[g["leader"]]["server"] == "s1")
+    target = next(name for name in group["inSync"] if name != group["leader"])
+    pid, manager = domain.pid(STORE, target), domain.managers[1].process
+    assert manager is not None and instances[target]["server"] == "s2"
+
+    def handover() -> bool:
+        return bool(next(g for g in domain.client.store(STORE)["groups"] if g["name"] == group["name"])["handover"])
+
+    words = ("switchover", "database", "--db-name", STORE, "--group", group["name"])
+    asked = threading.Thread(target=domain.dkv, args=words)
+    manager.send_signal(signal.SIGSTOP)  # so that its engine is not told to take over
+    try:
+        asked.start()
+        wait_for("the handover began", handover)
+        os.kill(pid, signal.SIGKILL)
+    finally:
+        manager.send_signal(signal.SIGCONT)
+    wait_for("its end is known", lambda: (domain.instance(STORE, target)["process"] or {}).get("pid") != pid)
+    known = time.monotonic()
+    wait_for("the handover ended", lambda: not handover())
+    assert time.monotonic() - known < 6, "not after the twelve seconds that a handover may last"
+    asked.join()
+    failed = [e for e in domain.client.events(0, STORE) if e["kind"] == "group.handover_failed"]
+    assert "which was to lead, ended" in failed[-1]["because"]
+    whole(domain)
 
 
 def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(domain: LocalDomain) -> None:

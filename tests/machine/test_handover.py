@@ -7,14 +7,22 @@ from typing import Any
 
 import pytest
 
-from dkv.domain.facts import HandoverBegun, HandoverDeclined, HandoverDone, HandoverWithdrawn, LeaderSilence, LeaderSteppedDown
+from dkv.domain.facts import (
+    HandoverBegun,
+    HandoverDeclined,
+    HandoverDone,
+    HandoverFailed,
+    HandoverWithdrawn,
+    LeaderSilence,
+    LeaderSteppedDown,
+)
 from dkv.domain.orders import RestartDatabase, Switchover
 from dkv.domain.phases import Open
 from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.conditions import SILENT, update_history
 from dkv.machine.follower_steps import STEP_DOWN
-from dkv.machine.handover import DEADLINE, DECLINED, IN_TIME, KILL_PATIENCE, NOT_KNOWN, WITHDRAWN
+from dkv.machine.handover import DEADLINE, DECLINED, IN_TIME, KILL_PATIENCE, NOT_KNOWN, TARGET_GONE, WITHDRAWN
 from dkv.machine.observation import ConditionHistory, Observation
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 from tests.machine.stage import HISTORY, Stage, kinds, me, steps_of
@@ -308,6 +316,25 @@ def test_at_the_deadline_the_handover_has_failed_if_the_old_engine_still_leads()
     stage = standing()
     assert stage.steps("s1", stage.engine(0), lasting=DEADLINE - 1) == []
     assert kinds(stage.steps("s1", stage.engine(0), lasting=DEADLINE)) == ["HandoverFailed"]
+
+
+def test_a_handover_whose_target_ended_has_failed_at_once_if_the_old_engine_still_leads() -> None:
+    """What the target said last on the cluster bus has a second to be here."""
+    stage = standing()
+    stage.ends(1)
+    assert "HandoverFailed" not in kinds(stage.steps("s1", stage.engine(0), lasting=TARGET_GONE - 1))
+    (failed,) = [s for s in stage.steps("s1", stage.engine(0), lasting=TARGET_GONE) if isinstance(s, SubmitFact)]
+    assert isinstance(failed.fact, HandoverFailed)
+    assert "HandoverFailed" not in kinds(stage.steps("s1", stage.engine(0, busy=True), lasting=TARGET_GONE))
+    stage.submit(failed.fact)
+    assert isinstance(stage.group.phase, Open) and stage.group.leader == 0
+
+
+def test_a_target_that_was_given_up_without_proof_may_still_lead_until_the_deadline() -> None:
+    stage = standing()
+    stage.ends(1, cause="server away", exit_code=255)
+    assert "HandoverFailed" not in kinds(stage.steps("s1", stage.engine(0), lasting=DEADLINE - 1))
+    assert "HandoverFailed" in kinds(stage.steps("s1", stage.engine(0), lasting=DEADLINE))
 
 
 def test_what_a_frozen_leader_was_when_last_seen_does_not_count() -> None:

@@ -67,6 +67,11 @@ def handover_key(group: Group, handover: HandingOver) -> Hashable:
     return ("handover", group.key, group.term, handover.to_process, handover.at)
 
 
+def target_gone_key(group: Group, handover: HandingOver) -> Hashable:
+    """Holds while the process that a handover is to has ended."""
+    return ("target gone", group.key, group.term, handover.to_process, handover.at)
+
+
 def switchover_key(group: Group, request: SwitchoverRequest) -> Hashable:
     """Names one request for another leader."""
     return ("switchover", group.key, group.term, request.to_process, request.at)
@@ -154,6 +159,8 @@ def _group_conditions(state: State, group: Group) -> Iterable[Hashable]:
         yield ("vacant", group.key)
     if isinstance(phase, HandingOver):
         yield handover_key(group, phase)
+        if phase.to_process not in state.processes:
+            yield target_gone_key(group, phase)
     if isinstance(phase, Leadership):
         if phase.switchover:
             yield switchover_key(group, phase.switchover)

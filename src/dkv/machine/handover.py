@@ -9,7 +9,7 @@ from dkv.domain.facts import HandoverBegun, HandoverDeclined, HandoverDone, Hand
 from dkv.domain.model import EngineState, Group, ProcessState, State
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.conditions import handover_key, switchover_key, turn_key
+from dkv.machine.conditions import handover_key, switchover_key, target_gone_key, turn_key
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, next_sequence, node_id, replica_of
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
@@ -17,6 +17,8 @@ DEADLINE = LASTS  # ms after which the leader's manager gives a handover up
 IN_TIME = 4_000  # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
 ACKNOWLEDGED_WITHIN = 1_500  # ms within which the copy that is to take over must have acknowledged
 KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover, once no other group of the database is handed over
+TARGET_GONE = 1_000  # ms after the target's end was seen
+UNKNOWN_EXIT = 255  # of a process whose end nobody waited for
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
 DECLINED = 1_300  # ms after which an operator sees that a handover cannot begin: the command answers within 3 s
@@ -153,14 +155,14 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: HandingOver, age: 
 
 
 def handover_steps_of_leader(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
-    """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
-    this engine followed it: no other manager will ever say which archive has the newest data.
+    """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone: where this
+    engine followed it, no other manager will ever say which archive has the newest data.
     """
     age = inputs.lasted(handover_key(group, handover))
     if engine.role == "leader":
         if engine.busy:
             return  # what it was before its script says nothing of what it is
-        if age >= DEADLINE and engine.answering:
+        if engine.answering and (age >= DEADLINE or _target_ended(inputs, group, handover)):
             fact = HandoverFailed(**inputs.fact_header, database=group.database, group=group.name, term=group.term)
             yield SubmitFact(engine.directory, fact)
         elif handover.immediate and age >= KILL_PATIENCE:
@@ -177,6 +179,16 @@ def handover_steps_of_leader(inputs: PlanInput, group: Group, handover: HandingO
         yield SubmitFact(engine.directory, _done(inputs, group, handover.to_process, engine.cluster.epoch, history))
     elif age >= DEADLINE and engine.role == "follower":
         yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
+
+
+def _target_ended(inputs: PlanInput, group: Group, handover: HandingOver) -> bool:
+    """Whether the target is known to have ended, long enough for its last word on the cluster bus, that it leads, to be here.
+
+    A process that was given up without proof may run on, and lead: the deadline counts for that.
+    """
+    tombstone = inputs.state.tombstones.get(handover.to_process)
+    is_proven = tombstone is not None and tombstone.exit_code != UNKNOWN_EXIT
+    return is_proven and inputs.lasted(target_gone_key(group, handover)) >= TARGET_GONE
 
 
 def _lacks_marker(handover: HandingOver, engine: EngineSeen) -> bool:

@@ -398,7 +398,7 @@ def handover_withdrawn(draft: Draft, command: HandoverWithdrawn) -> Refused | No
 
 
 def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
-    """At the deadline the old engine still leads: as if nothing had begun."""
+    """The old engine still leads, at the deadline or after the target's end: as if nothing had begun."""
     group_and_phase = serving(draft, command)
     if isinstance(group_and_phase, Refused):
         return group_and_phase
@@ -406,6 +406,8 @@ def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
     if not isinstance(phase, HandingOver):
         return stale_fact("no handover is under way")
     because, why = "the old leader still leads at the deadline", "the old leader still led at the deadline of the handover"
+    if phase.to_process not in draft.processes:
+        because = why = f"process {phase.to_process}, which was to lead, ended"
     _stays(draft, group, phase, because, why)
     return None
 
