@@ -128,7 +128,7 @@ def unit(bound: Bound, command: Sequence[str]) -> str:
 def _lines(bound: Bound, command: Sequence[str]) -> Iterator[str]:
     own = bound["--user"]
     data = bound["--data-dir"] or ("" if own else SYSTEM_DATA)
-    yield from (HEAD, "[Unit]", "Description=dkv manager", "Documentation=man:dkv(1)", "StartLimitIntervalSec=0")
+    yield from (HEAD, "[Unit]", "Description=dkv manager", "StartLimitIntervalSec=0")
     if not own:
         yield from ("Wants=network-online.target", "After=network-online.target")
     yield from ("", "[Service]", f"ExecStart={' '.join(map(quoted, [*command, 'manager', 'run', *_options(bound, data)]))}")
