@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "showWaiting": Kind("show what waits"),
     "showStatus": Kind("show which release the manager of each server has"),
     "enforceLeader": Kind("enforce archive {archiveId} as leader of {store}/{group}", ("store", "group", "archiveId")),
+    "startManager": Kind("on {host}: its service, or the program itself", ("host",)),
     "stopManager": Kind("stop the manager of server {server}", ("server",)),
     "stopServerProcesses": Kind("stop the processes of server {server} by force", ("server",)),
     "removeServer": Kind("delete the state of server {server}", ("server",)),

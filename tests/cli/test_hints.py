@@ -25,6 +25,7 @@ VALUES: dict[str, str | int] = {
     "archiveId": 3,
     "startId": 17,
     "server": "server-1",
+    "host": "10.0.0.13",
     "group": "g1",
     "option": "max-memory",
     "value": "512MB",

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkv.cli import nouns
-from dkv.cli.cmdlets import CMDLETS
+from dkv.cli.binding import Usage
+from dkv.cli.cmdlets import CMDLETS, ELSEWHERE, find_cmdlet
 from dkv.domain.refusals import nearest
 from dkv.spelling import distance, listed, meant
 
@@ -21,6 +22,15 @@ COMMANDS = [
     "restore",
     "rebuild",
 ]
+
+
+def test_what_other_programs_call_something_else_is_found() -> None:
+    """Who types `dkv top` means `dkv watch`; no such word is a command here, and each leads to one."""
+    for word, meant_command in ELSEWHERE.items():
+        assert find_cmdlet(meant_command)
+        with pytest.raises(Usage) as refused:
+            find_cmdlet(word)
+        assert str(refused.value.hint) == f"Did you mean {meant_command}?"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ def test_it_fits_the_terminal_and_says_the_answer_first(seen: dict[str, Any], wi
     assert "2 servers, 1 store" in " ".join(lines[:4])
 
 
+def test_half_a_terminal_has_whole_words(seen: dict[str, Any]) -> None:
+    """At 46 columns every cell was cut: `orders…  s1  Runni…  follow…`."""
+    instance = {"state": "Running", "role": "follower", "reason": None, "inSync": True, "process": None}
+    stores = [store | {"instances": [i | instance for i in store["instances"]]} for store in seen["stores"]]
+    rows = [line.split() for line in drawn(seen | {"stores": stores}, 46) if "Running" in line]
+    assert rows and all(row == [row[0], "Running", "follower", "yes"] and row[0].startswith("orders-") for row in rows), rows
+
+
 def test_what_is_as_of_then_is_said_to_be(seen: dict[str, Any]) -> None:
     assert "As of" in drawn(seen, 80, "The manager does not answer.")[0]
     away = seen | {"asOf": {"since": 0, "why": "the state file does not answer", "hint": ""}}

@@ -169,6 +169,16 @@ CMDLETS = (
 HELP_WORDS = ("?", "help", "h")
 
 
+ELSEWHERE = {
+    **dict.fromkeys(("top", "monitor", "stats", "live"), "watch"),
+    **dict.fromkeys(("ps", "ls", "list", "info", "health", "nodes", "state"), "status"),
+    **dict.fromkeys(("tail", "journal"), "logs"),
+    **dict.fromkeys(("demo", "try"), "playground"),
+    **dict.fromkeys(("metrics", "exporter"), "show dashboard"),
+}
+"""What other programs call what is here under another name."""
+
+
 def find_cmdlet(name: str) -> Cmdlet:
     """The cmdlet of that name in any case, or the verb with its noun, or the program. Raises Usage with the nearest name."""
     for cmdlet in CMDLETS:
@@ -179,6 +189,8 @@ def find_cmdlet(name: str) -> Cmdlet:
         return verb
     if name.partition(" ")[0].lower() in nouns.VERB_WORDS:
         raise nouns.unknown(name.lower())
+    if name.lower() in ELSEWHERE:
+        raise Usage(f"There is no command '{name}'.", f"Did you mean {ELSEWHERE[name.lower()]}?")
     known = [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERB_WORDS, *nouns.PROGRAMS]
     raise Usage(f"There is no command '{name}'.", nearest(name, known, "Run dkv help for the commands."))
 

@@ -42,6 +42,7 @@ VERBS = {
     "showWaiting": "dkv show waiting",
     "showStatus": "dkv status",
     "enforceLeader": "dkv enforce leader --db-name {store} --group {group} --archive-id {archiveId}",
+    "startManager": "on {host}: systemctl start dkv-manager, or dkv manager run",
     "stopManager": "dkv shutdown server --server-id {server}",
     "stopServerProcesses": "dkv shutdown server-processes --server-id {server} --force",
     "removeServer": "dkv delete server-state --server-id {server}",

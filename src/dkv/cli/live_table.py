@@ -18,8 +18,9 @@ from dkv.printable import printable
 if TYPE_CHECKING:
     from dkv.wire import schemas
 
-COLUMNS = (("instance", 0), ("endpoint", 100), ("server", 0), ("state", 0), ("role", 0), ("in sync", 0), ("pid", 110))
+COLUMNS = (("instance", 0), ("endpoint", 100), ("server", 64), ("state", 0), ("role", 0), ("in sync", 0), ("pid", 110))
 """Of the table of a store: their names, and from which width of a terminal on they are shown."""
+REMARKS = 64  # the width from which on there is a column for remarks although there are none
 
 
 def shown(text: object) -> Text:
@@ -41,10 +42,13 @@ def state_table(store: schemas.Store, width: int = 120) -> Table:
     names = [name for name, least in COLUMNS if width >= least]
     for name in names:
         table.add_column(name, no_wrap=True)
-    table.add_column("remark", ratio=1)
+    remarks = any(instance["reason"] for instance in store["instances"])
+    if remarks or width >= REMARKS:
+        table.add_column("remark", ratio=1)
+        remarks = True
     for instance in store["instances"]:
         cells = _cells(instance)
-        table.add_row(*(shown(cells[name]) for name in names), shown(instance["reason"] or ""))
+        table.add_row(*(shown(cells[name]) for name in names), *([shown(instance["reason"] or "")] if remarks else []))
     return table
 
 

@@ -241,7 +241,7 @@ def _server(state: State, server: Server, database: str | None) -> Iterator[Bloc
         f"the manager of {server.server_id}",
         server.lost_at or None,
         why,
-        hint(f"Start the manager of server {server.server_id}."),
+        hint(f"Start the manager of server {server.server_id}; ", action("startManager", host=server.host), "."),
     )
 
 
