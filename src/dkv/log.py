@@ -23,7 +23,7 @@ def set_up(level: str = "info") -> None:
     """Log to stderr: readable on a terminal, which nothing in a line can move, and JSON elsewhere."""
     number = logging.getLevelNamesMapping()[level.upper()]
     terminal = sys.stderr is not None and sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    renderer: Any = _on_a_terminal if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -36,6 +36,22 @@ def set_up(level: str = "info") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+GREETING = "manager runs"
+"""The event by which a manager says that it serves; on a terminal a few lines for the person who started it."""
+_console = structlog.dev.ConsoleRenderer()
+
+
+def _on_a_terminal(log: Any, method: str, event: structlog.typing.EventDict) -> str:
+    if event.get("event") == GREETING:
+        return (
+            f"The manager of server {event['server']} runs at {event['address']}, in domain {event['domain']}.\n"
+            f"  console        {event['console']}\n"
+            f"  documentation  {event['documentation']}\n"
+            f"  {event['ended_by']}\n"
+        )
+    return str(_console(log, method, {name: value for name, value in event.items() if value != ""}))
 
 
 def keep_in(directory: Path) -> None:

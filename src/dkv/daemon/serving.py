@@ -33,7 +33,7 @@ from dkv.engine.engines import ValkeyEngines
 from dkv.guarding import GuardKeeper
 from dkv.kernel import boottime
 from dkv.listening import LOCAL, Secured, Server
-from dkv.log import logger
+from dkv.log import GREETING, logger
 from dkv.manager import Manager, ManagerError
 from dkv.notify import ServiceManager
 from dkv.other_managers import OtherManagers
@@ -141,16 +141,19 @@ async def _serve(
         asyncio.create_task(ended.wait(), name="signal"),
     ]
     server = manager.server
+    address = endpoint_text(server.host, server.port)
+    page = f"{'https' if contexts else 'http'}://{address}/"
     log.info(
-        "manager runs",
+        GREETING,
         server=server.server_id,
-        address=endpoint_text(server.host, server.port),
+        address=address,
         domain=manager.domain_uid,
-        documentation=f"{'https' if contexts else 'http'}://{endpoint_text(server.host, server.port)}/docs",
-        ended_by="Ctrl-C or SIGTERM; its engines go on",
+        console=page,
+        documentation=f"{page}docs",
+        ended_by="Ctrl-C or SIGTERM ends it; its engines go on.",
     )
     service = resources.service
-    service.ready(f"server {server.server_id} at {endpoint_text(server.host, server.port)}, domain {manager.domain_uid}")
+    service.ready(f"server {server.server_id} at {address}, domain {manager.domain_uid}")
     signs = asyncio.create_task(_give_signs(service), name="signs of life")
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     if ended.is_set() and not move.wanted:
