@@ -174,7 +174,7 @@ class Settings:
         default_factory=dict,
         metadata={
             "description": "labels of this server, 20 at most, shown by dkv show domain; the copies of a group are spread over "
-            "servers whose label zone differs, no other label decides anything"
+            "servers whose label zone differs, no other label decides anything; read again at SIGHUP (systemctl reload)"
         },
     )
 

@@ -277,7 +277,7 @@ def manager_run(session: Session, bound: Bound) -> int:
     run = _function("dkv.daemon.program", "run")
     gc.freeze()
     gc.enable()
-    return int(run(settings, joining))
+    return int(run(settings, joining, lambda: _settings(bound)))
 
 
 def _joining(session: Session, bound: Bound) -> Any:

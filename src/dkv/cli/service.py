@@ -30,6 +30,8 @@ JOINING = ("--join", "--token-file")
 COMMON = """\
 Type=notify
 NotifyAccess=main
+# Labels are read again; the log says which other settings wait for a restart.
+ExecReload=/bin/kill -HUP $MAINPID
 # Engines outlive their manager: only the manager is ended, also where the kernel ended an engine for want of memory.
 KillMode=process
 OOMPolicy=continue

@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from dkv.control.submit import Submitter
 from dkv.domain.constants import SERVER_TTL
@@ -189,6 +190,15 @@ class Liveness:
     async def join(self) -> Accepted | Refused:
         """Report that this server is here, unless the state says so; once its lease holds."""
         return await self._submitter.submit(self._here)
+
+    def relabel(self, labels: tuple[tuple[str, str], ...]) -> None:
+        """This server has other labels from now on; the domain is told at the next renewal."""
+        self._here = replace(self._here, labels=labels)
+
+    @property
+    def labels(self) -> tuple[tuple[str, str], ...]:
+        """The labels of this server, by name."""
+        return self._here.labels
 
     def _is_known(self, known: State | None) -> bool:
         """Whether the newest view at hand has this server as it is."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -107,7 +107,7 @@ def context_of(
         node_id=engine_id,
         closing=ended.is_set,
         stop=move.stop,
-        configured=lambda: settings_texts(settings),
+        configured=lambda: settings_texts(replace(settings, labels=dict(manager.liveness.labels))),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
         readiness=manager.readiness,
         clock=wall_clock,

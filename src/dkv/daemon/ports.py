@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dkv.client import Endpoint, Request
 from dkv.config import Settings
 from dkv.daemon.parts import is_controlled
+from dkv.daemon.reload import Reload
 from dkv.data_dir import local_socket
 from dkv.guarding import GuardKeeper
 from dkv.manager import ManagerError
@@ -23,12 +24,13 @@ DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the ma
 @dataclass(frozen=True)
 class ProcessResources:
     """What stays while a manager serves, wherever its state is: the listening sockets of its ports, with access control its own
-    in the data directory, the service manager that started it, and what keeps its guard."""
+    in the data directory, the service manager that started it, what keeps its guard, and how its settings are read again."""
 
     ports: list[socket.socket]
     local: list[socket.socket]
     service: ServiceManager
     guard: GuardKeeper
+    reload: Reload
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 from dkv.api.nuodb.bundle import without_credentials
@@ -15,6 +16,7 @@ from dkv.config import Settings, default_state
 from dkv.control.submit import view_of
 from dkv.daemon.parts import is_controlled, refuse_no_engine, wall_clock
 from dkv.daemon.ports import ProcessResources, listening_sockets, local_sockets, raise_descriptor_limit
+from dkv.daemon.reload import Reload
 from dkv.daemon.serving import serve
 from dkv.daemon.state_move import StateMove, moved_settings
 from dkv.data_dir import DataDir, lock_data_dir, refuse_open_bind, with_real_data_dir
@@ -27,8 +29,11 @@ from dkv.notify import ServiceManager
 from dkv.store.contract import Moved, StoreError
 
 
-def run(settings: Settings, joining: Joining | None = None) -> int:
-    """Run the manager in the foreground until SIGTERM or SIGINT; the exit code. With `joining` it joins that domain first."""
+def run(settings: Settings, joining: Joining | None = None, read: Callable[[], Settings] | None = None) -> int:
+    """Run the manager in the foreground until SIGTERM or SIGINT; the exit code. With `joining` it joins that domain first. `read`
+    reads the settings again, at SIGHUP.
+    """
+    reload = Reload(settings, read)
     service = ServiceManager(os.environ)  # before anything is started that would inherit its variables
     os.umask(0o077)  # files of this manager and of its engines are for its user only
     set_up(settings.log_level)
@@ -45,7 +50,7 @@ def run(settings: Settings, joining: Joining | None = None) -> int:
         with listening_sockets(settings) as listening, local_sockets(settings) as local:
             domain = domain_of(settings, data_dir, membership)
             guard = GuardKeeper(data_dir.path, ("CONFIG", "SET", FENCE, str(FENCED)))
-            return serve_domain(settings, data_dir, ProcessResources(listening, local, service, guard), domain)
+            return serve_domain(settings, data_dir, ProcessResources(listening, local, service, guard, reload), domain)
 
 
 def serve_domain(settings: Settings, data_dir: DataDir, resources: ProcessResources, domain: str) -> int:

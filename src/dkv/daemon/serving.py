@@ -65,10 +65,12 @@ async def serve(settings: Settings, data_dir: DataDir, resources: ProcessResourc
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, move.stop)
+    settings = resources.reload.applied(settings)
     if settings.state == OWN:
         start_member(settings, data_dir.uid)
     async with manager_of(settings, data_dir, domain) as manager:
         remember_domain(data_dir, manager.domain_uid)
+        resources.reload.on_signal(loop, manager)
         if not move.wanted:
             await _serve(manager, settings, resources, ended, move)
         return manager.domain_uid

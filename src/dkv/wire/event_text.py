@@ -56,6 +56,7 @@ WORDS = {
     "user.password_dropped": "the old password of {subject} was dropped",
     "user.deleted": "{subject} was deleted",
     "process.users_altered": "the users of {subject} were altered",
+    "server.relabelled": "{subject} has other labels",
     "server.replaced": "{subject} was replaced",
     "archive.not_replaced": "{subject} was not replaced",
     "server.lost": "the manager of {subject} is away",

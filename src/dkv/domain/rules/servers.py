@@ -55,6 +55,10 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     if known == now:
         return None
     draft.put(now)
+    if known and now == replace(known, labels=now.labels):
+        labels = ", ".join(f"{name}={text}" for name, text in now.labels) or "none"
+        draft.note("server.relabelled", f"server {command.server_id}", f"its manager read its settings again; labels: {labels}")
+        return None
     draft.note("server.joined", f"server {command.server_id}", "its manager joined and renews its lease")
     settle_level(draft)
     if known and known.boot_id and known.boot_id != command.boot_id:  # one that takes another's place had none yet
