@@ -263,7 +263,7 @@ def test_without_a_majority_everything_is_refused_in_time_and_goes_on_after(thre
             for _ in range(2):
                 tries = (store.read(), store.commit(1, {"a": "1"}, [], "t"), store.acquire("l", "A", 3), store.probe())
                 await asyncio.gather(*map(refused_in_time, tries))
-            while not store.obstacle():  # the watch is cut off too, and says so
+            while not await store.obstacle():  # the watch is cut off too, and says so
                 await asyncio.sleep(0.1)
             assert store.known() is None, "a command is refused as soon as it would be by a read"
             await refused_in_time(store.read())
@@ -281,7 +281,7 @@ def test_without_a_majority_everything_is_refused_in_time_and_goes_on_after(thre
                     member.signal(signal.SIGCONT)
             assert (await waiting).revision >= 1
             await add_surely(store, "after", 1)
-            while store.obstacle():
+            while await store.obstacle():
                 await asyncio.sleep(0.1)
             snapshot = await store.read()
             assert snapshot.records["plus"] == "2"

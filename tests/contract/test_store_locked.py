@@ -43,7 +43,7 @@ def test_a_command_is_told_on_one_line_and_cut() -> None:
 async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: Path) -> None:
     await written(path)
     async with opened(path, patience=0.2) as store:
-        assert store.obstacle() == ""
+        assert await store.obstacle() == ""
         await store.probe()
         assert (await store.read()).revision == 1
         async with program("stop_inside", path, "SIGSTOP") as frozen:
@@ -51,7 +51,7 @@ async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: P
             holder = writer_of(path)
             assert holder is not None
             assert holder.pid == frozen.pid
-            assert store.obstacle() == str(holder)
+            assert await store.obstacle() == str(holder)
             assert holder.command[:20] == sys.executable[:20]  # a long one is cut, and a clone may be anywhere
             for attempt in (store.probe(), store.commit(1, {"a": "2"}, [], "t")):
                 with pytest.raises(Unavailable, match=f"pid {frozen.pid} .*hint: .*kill {frozen.pid}") as trouble:
@@ -146,7 +146,7 @@ async def test_a_readers_transaction_which_is_all_a_backup_takes_holds_up_no_com
         reader = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, str(path), stdin=PIPE, stdout=PIPE)
         assert reader.stdout is not None
         assert await reader.stdout.readline() == b"1\n"
-        assert store.obstacle() == ""
+        assert await store.obstacle() == ""
         for revision in range(1, 50):
             assert await store.commit(revision, {"a": "x" * 10_000}, ["while it reads"], f"t{revision}") == revision + 1
         answer, _ = await reader.communicate(b"\n")

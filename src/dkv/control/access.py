@@ -65,7 +65,7 @@ class Access:
 
     async def look(self, store: Store) -> None:
         """Once commits fail, or another process has held them up at two looks, find out whether one could be made now."""
-        obstacle = store.obstacle()
+        obstacle = await store.obstacle()
         suspected, self._suspected = self._suspected, obstacle
         if self.failing is None and (not obstacle or obstacle != suspected):
             return

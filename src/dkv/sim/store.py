@@ -126,7 +126,7 @@ class SimStore:
         """See the contract."""
         await self._call(lambda: None, "lost answer")
 
-    def obstacle(self) -> str:
+    async def obstacle(self) -> str:
         """See the contract."""
         return ""
 

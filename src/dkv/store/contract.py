@@ -107,8 +107,8 @@ class Store(Protocol):
         """Do all that a commit does, and change nothing. Raises Unavailable, Unusable where a commit would."""
         ...
 
-    def obstacle(self) -> str:
-        """The process that keeps commits waiting now, in words; "" when none is seen to. Costs a look, never a wait."""
+    async def obstacle(self) -> str:
+        """The process that keeps commits waiting now, in words; "" when none is seen to. Keeps nothing else waiting."""
         ...
 
     def watch(self) -> AsyncIterator[Snapshot]:

@@ -261,7 +261,7 @@ class EtcdStore:
     async def probe(self) -> None:
         await self._call("txn", txn([], [put(self._layout.probe, b"")]))
 
-    def obstacle(self) -> str:
+    async def obstacle(self) -> str:
         return self._obstacle
 
     @property

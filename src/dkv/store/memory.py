@@ -90,7 +90,7 @@ class MemoryStore:
     async def probe(self) -> None:
         self._open()
 
-    def obstacle(self) -> str:
+    async def obstacle(self) -> str:
         return ""
 
     async def watch(self) -> AsyncIterator[Snapshot]:

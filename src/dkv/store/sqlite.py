@@ -94,8 +94,9 @@ class SqliteStore:
         asked_at = time.monotonic()
         await self._run(self._writing, lambda: self._writer.probe(asked_at))
 
-    def obstacle(self) -> str:
-        return str(writer_of(self._path) or "")
+    async def obstacle(self) -> str:
+        holder = await asyncio.to_thread(writer_of, self._path)  # the kernel makes who reads its table of locks wait for 10 ms
+        return str(holder or "")
 
     async def watch(self) -> AsyncIterator[Snapshot]:
         seen = -1
