@@ -77,8 +77,7 @@ def _facts(outcome: Outcome, store: schemas.Store, name: str | None) -> Json:
 def _print_remarks(session: Session, stores: Sequence[schemas.Store]) -> None:
     """Under the rows, once: why a store that runs takes no writes, and which stores let in everybody."""
     blocking = [item for store in stores for item in store["waiting"] if item["blocksWrites"]]
-    for line in dict.fromkeys(waiting_lines(session.screen, blocking)):
-        session.screen.line(line)
+    session.screen.lines(dict.fromkeys(waiting_lines(session.screen, blocking)))
     for name in sorted({store["name"] for store in stores if store["open"]}):
         session.screen.note(f"{name} is open: its engines let in every client, without a password.")
 
@@ -106,8 +105,7 @@ def _details(session: Session, store: schemas.Store) -> None:
             hint = f"; hint: {screen.hint_of(instance)}" if instance["hint"] else ""
             screen.line(f"{instance['instanceName']}: {instance['reason']}{hint}")
     shown = [group["waitsFor"]["reason"] for group in store["groups"] if group["waitsFor"]]
-    for line in waiting_lines(screen, [w for w in store["waiting"] if w["kind"] != "group" or w["reason"] not in shown]):
-        screen.line(line)
+    screen.lines(waiting_lines(screen, [w for w in store["waiting"] if w["kind"] != "group" or w["reason"] not in shown]))
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
     screen.line(f"Endpoints: {', '.join(points) or 'none'}")

@@ -64,8 +64,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 
 def show_help(session: Session, cmdlet: Cmdlet) -> int:
     """Print what a command does, how it is written, and its parameters."""
-    for line in help_lines(cmdlet, _width(session)):
-        session.screen.line(line)
+    session.screen.lines(help_lines(cmdlet, _width(session)))
     return DONE
 
 
@@ -100,9 +99,7 @@ def _explained(param: Param) -> str:
 def show_table(session: Session, commands: Sequence[Cmdlet]) -> int:
     """Each command with what it does."""
     width, column = _width(session), _column([command.name for command in commands], indent=0)
-    for command in commands:
-        for line in _beside(command.name, command.synopsis, column, width):
-            session.screen.line(line)
+    session.screen.lines(line for command in commands for line in _beside(command.name, command.synopsis, column, width))
     return DONE
 
 

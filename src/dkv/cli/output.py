@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -180,19 +180,23 @@ class Screen:
         """One line of data."""
         self._put(printable(text))
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Lines of data, written together."""
+        if lines := [printable(text) for text in texts]:
+            self._put("\n".join(lines))
+
     def value(self, text: str) -> None:
         """A stored value: unchanged for a program, escaped like every other line on a terminal."""
         self._put(printable(text) if self.terminal else text)
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Lines of a table; on a terminal that is too narrow their ends are cut off."""
-        for line in table(rows):
-            self.line(cut(line, columns_of(self.out)) if self.terminal else line)
+        lines = table(rows)
+        self.lines([cut(line, columns_of(self.out)) for line in lines] if self.terminal else lines)
 
     def block(self, text: str) -> None:
         """Lines of data."""
-        for line in text.splitlines():
-            self.line(line)
+        self.lines(text.splitlines())
 
     def frame(self, lines: Sequence[str]) -> None:
         """A picture that replaces the one before on a terminal, and follows it elsewhere."""

@@ -29,8 +29,7 @@ def status(session: Session, bound: Bound) -> int:
     if screen.as_json:
         screen.data({"ok": not wrong, "answer": answer, "domain": domain, "stores": stores, "waiting": waiting})
     else:
-        for line in _lines(screen, answer, domain, stores, waiting):
-            screen.line(line)
+        screen.lines(_lines(screen, answer, domain, stores, waiting))
     return FAILED if wrong else DONE
 
 

@@ -30,8 +30,7 @@ def watch(session: Session, bound: Bound) -> int:
         screen.data(client.live())
     elif bound["--once"] or not screen.terminal:
         width = columns_of(screen.out)
-        for line in live_table.lines(_picture(screen, client.live(), width), width):
-            screen.line(line)
+        screen.lines(live_table.lines(_picture(screen, client.live(), width), width))
     else:
         try:
             _follow(session, bound)

@@ -70,14 +70,14 @@ def placing(state: State, database: str) -> Placing:
 
 def region_id_of(state: State, database: str, server_id: str) -> int:
     """The number of the region a server is in for a database; 0 where its region is gone."""
-    placed = placing(state, database)
+    placed = state.memoized(placing, database)
     number = placed.servers.get(server_id, placed.default)
-    return number if number in regions(state).names else DEFAULT[0]
+    return number if number in state.memoized(regions).names else DEFAULT[0]
 
 
 def region_of(state: State, database: str, server_id: str) -> str:
     """The name of the region a server is in for a database."""
-    return regions(state).names[region_id_of(state, database, server_id)]
+    return state.memoized(regions).names[region_id_of(state, database, server_id)]
 
 
 def assigned_to(state: State, region: int) -> list[str]:

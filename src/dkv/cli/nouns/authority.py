@@ -129,8 +129,7 @@ def ca(session: Session, bound: Bound) -> int:
     if session.screen.as_json:
         session.screen.data(authority)
     for certificate in () if session.screen.as_json else authority["bundle"]:
-        for line in certificate.splitlines():
-            session.screen.line(line)
+        session.screen.block(certificate)
     return DONE
 
 

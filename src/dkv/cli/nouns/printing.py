@@ -231,8 +231,7 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
     if session.screen.as_json:
         session.screen.data(data)
         return
-    for line in text:
-        session.screen.line(line)
+    session.screen.lines(text)
 
 
 def say_transport(session: Session, database: Json) -> None:
