@@ -72,6 +72,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def test_a_machine_without_etcd_is_refused_and_its_token_stays_good(world: World) -> None:
     domain, first, second = world.domain, world.first, world.second
     domain.found(first)
+    assert "All is well" in domain.do(first, "status"), "this machine's only manager is asked where none is named"
     refused = domain.join(second, first, DKV_ETCD_PORT="0")
     assert refused.code == 1, refused
     assert "cannot move to etcd, because the server at 10.0.0.12 cannot run it: its etcd_port is 0" in refused.out

@@ -15,7 +15,7 @@ from dkv.cli import nouns
 from dkv.cli.binding import GREEDY, Bound, Cmdlet, Param, find_param, written
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet
 from dkv.cli.errors import DONE, CliError
-from dkv.cli.session import HERE, Session, endpoints
+from dkv.cli.session import Session, endpoints, here
 from dkv.client import ManagerPool
 from dkv.constants import MANAGER_PORT
 from dkv.errors import HintedError
@@ -228,7 +228,7 @@ def _store_in(command: Cmdlet, before: Sequence[str]) -> str:
 def asked(session: Session, kind: str, store: str) -> list[str]:
     """The names that a manager knows; none where no manager answers at once."""
     try:
-        managers = endpoints(session.managers() or [HERE], MANAGER_PORT)[:MOST_ASKED]
+        managers = endpoints(session.managers() or [here()], MANAGER_PORT)[:MOST_ASKED]
         pool = ManagerPool(managers, session.transport, WITHIN)
         if kind == "servers":
             return [server["serverId"] for server in pool.first(lambda client: client.domain())["servers"]]

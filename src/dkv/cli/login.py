@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError, Usage
-from dkv.cli.session import HERE, Session, endpoints
+from dkv.cli.session import Session, endpoints, here
 from dkv.client import (
     BadCredentials,
     Credentials,
@@ -36,7 +36,7 @@ def login(session: Session, bound: Bound) -> int:
     user, file = bound["--user"], bound["--token-file"]
     if user and file:
         raise Usage("--user and --token-file exclude each other.", "Give one of them, or neither to type a token.")
-    targets = endpoints(bound["--managers"] or session.managers() or [HERE], MANAGER_PORT)
+    targets = endpoints(bound["--managers"] or session.managers() or [here()], MANAGER_PORT)
     authorities = _named_authorities(bound, targets) or _known_authorities(session)
     _verify(session, targets, authorities)
     given = _of_user(session, user) if user else {"DKV_TOKEN": read_token(file) if file else typed(session, "Token: ")}

@@ -15,7 +15,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, FAILED, CliError, NothingSent, Usage
 from dkv.cli.output import NARROW, SUCCESS, Row, Screen
 from dkv.cli.waiting import until
-from dkv.client import BadEndpoint, Endpoint, HttpTransport, ManagerPool, Transport, parse_endpoint
+from dkv.client import BadEndpoint, Endpoint, HttpTransport, ManagerPool, Transport, own_socket, parse_endpoint
 from dkv.constants import MANAGER_PORT
 from dkv.user_dirs import config_dir
 
@@ -122,7 +122,7 @@ class Session:
 
     def pool(self, managers: Sequence[str] | None) -> ManagerPool:
         """The managers a verb may ask: the given ones, else the connected ones, else this machine's. Raises Usage."""
-        return ManagerPool(endpoints(managers or self.managers() or [HERE], MANAGER_PORT), self.transport)
+        return ManagerPool(endpoints(managers or self.managers() or [here()], MANAGER_PORT), self.transport)
 
     def until(
         self,
@@ -147,11 +147,20 @@ class Session:
         )
 
 
+def here() -> str:
+    """The manager that is asked where none is connected: the one at the usual port of this machine's loopback address, else the
+    only one that this user runs here."""
+    if own_socket.listeners("127.0.0.1", MANAGER_PORT):
+        return HERE
+    return own_socket.only_one() or HERE
+
+
 def hint_here(port: int) -> str:
-    """How to use the manager of this machine, if one listens at that port; "" if none does."""
+    """How to use the manager of this machine, if one listens at that port or is known otherwise; "" if none is."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
         return f"Connect-DkvManager 127.0.0.1:{port}"
-    return ""
+    other = own_socket.only_one()
+    return f"Connect-DkvManager {other}" if other else ""
 
 
 def endpoints(texts: Sequence[str], port: int) -> list[Endpoint]:

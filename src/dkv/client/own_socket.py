@@ -6,6 +6,7 @@ open. A user's look reaches its own processes, root's reaches all.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -42,6 +43,34 @@ def find(host: str, port: int) -> OwnSocket | None:
     except OSError:
         pass  # a system without these files
     return None
+
+
+def only_one() -> str:
+    """Where the manager of this very user listens on this machine, as `host:port`; "" where none is known, or several are.
+
+    Not that of another user, whom root could ask too: anybody can start a manager.
+    """
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+            pids = {int(pid) for line in table for pid in _BOUND.findall(line)}
+        addresses = [address for pid in pids if os.stat(f"/proc/{pid}").st_uid == os.geteuid() and (address := _address(pid))]
+    except OSError:
+        return ""  # a system without these files, or one that has just ended
+    return addresses[0] if len(addresses) == 1 else ""
+
+
+def _address(pid: int) -> str:
+    """Where a manager listens, as it wrote into the lock that it has open; "" unless it does. Raises OSError."""
+    lock = next((path for path in _opened(pid) if os.path.basename(path) == MANAGER_LOCK), "")
+    if not lock:
+        return ""
+    with suppress(ValueError, KeyError, TypeError), open(lock, encoding="utf-8") as file:
+        written = json.load(file)
+        host, port = str(written["bind"]), int(written["port"])
+        listens = find(host, port)
+        if listens and listens.pid == pid:
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return ""
 
 
 def listeners(host: str, port: int) -> set[int]:
