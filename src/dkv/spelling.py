@@ -31,7 +31,7 @@ def meant(word: str, known: Iterable[str]) -> list[str]:
 
 def listed(known: Iterable[str]) -> str:
     """`orders-1, orders-2 and 9 more`, numbers in their order."""
-    names = sorted(known, key=_natural)
+    names = sorted(known, key=natural)
     more = len(names) - LISTED
     return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
@@ -57,5 +57,6 @@ def _numbers(word: str) -> list[int]:
     return [int(digits) for digits in re.findall("[0-9]{1,18}", word)]
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
+    """What names are sorted by, numbers in them by their size: orders-2 before orders-10."""
     return [(int(part), "") if part.isdigit() and part.isascii() else (0, part) for part in re.split("([0-9]{1,18})", name)]

@@ -77,8 +77,8 @@ def test_events_are_shown_without_names_when_nobody_knows_them() -> None:
     assert Names(cast("ManagerClient", Away())).put_into("process 18 ended") == "process 18 ended"
 
 
-def metric(node: str, name: str) -> dict[str, Any]:
-    return {"node": node, "instanceName": f"orders-{node}", "category": "DKV", "metric": name, "rate": 2, "total": 3}
+def metric(node: str, name: str, instance: str = "") -> dict[str, Any]:
+    return {"node": node, "instanceName": f"orders-{instance or node}", "category": "DKV", "metric": name, "rate": 2, "total": 3}
 
 
 def test_numbers_of_more_nodes_than_a_terminal_has_room_for_have_a_line_each() -> None:
@@ -88,6 +88,11 @@ def test_numbers_of_more_nodes_than_a_terminal_has_room_for_have_a_line_each() -
     assert narrow[2].split() == ["Node", "Get", "Put", "Remove", "Count"]
     assert [line.split()[0] for line in narrow[3:]] == [f"orders-{node}" for node in "123456"]
     assert max(map(len, narrow)) <= 80
+
+
+def test_lines_of_nodes_are_in_the_order_of_their_names() -> None:
+    rows = [metric(node, "Get", instance) for node, instance in (("a", "10"), ("b", "2"), ("c", "1"))]
+    assert [line.split()[0] for line in metrics_frame("Orders", "now", rows, 40)[3:]] == ["orders-1", "orders-2", "orders-10"]
 
 
 def restart(reason: str) -> schemas.Restart:

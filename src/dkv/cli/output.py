@@ -20,6 +20,7 @@ from dkv.cli.hints import rendered
 from dkv.errors import HintedError
 from dkv.hints import Hint, from_json
 from dkv.printable import cut, printable, width
+from dkv.spelling import natural
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
 WIDE, NARROW = (22, 28, 9), (22, 14, 9)
@@ -339,7 +340,8 @@ def _metrics_by_line(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = list(dict.fromkeys(str(row["metric"]) for row in rows))
     cell_of = {(str(row["metric"]), str(row["node"])): metric_cell(row) for row in rows}
     instances = {str(row["node"]): str(row.get("instanceName") or row["node"]) for row in rows}
-    lines = [[instance, *(cell_of.get((name, node), "-") for name in names)] for node, instance in sorted(instances.items())]
+    known = sorted(instances.items(), key=lambda item: natural(item[1]))
+    lines = [[instance, *(cell_of.get((name, node), "-") for name in names)] for node, instance in known]
     return table([["Node", *names], *lines])
 
 
