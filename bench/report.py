@@ -19,6 +19,7 @@ import failover
 import https
 import idle
 import large
+import live
 import scale
 import scrape
 import switchover
@@ -37,6 +38,7 @@ BENCHES: dict[str, Tables] = {
     "https": https.tables,
     "scale": scale.tables,
     "scrape": scrape.tables,
+    "live": live.tables,
 }
 
 
