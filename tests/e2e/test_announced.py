@@ -1,4 +1,7 @@
-"""Clients behind forwarded ports: they are told the address outside, and everything they do goes through it."""
+"""Clients behind forwarded ports: they are told the address outside, and everything they do goes through it.
+
+The address over IPv6 is none of this machine, and managers are shown it too: they must not go by it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ OFFSET = random.Random().randrange(10_000, 40_000)
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    settings = {"DKV_ANNOUNCE_IPV4": OUTSIDE, "DKV_ANNOUNCE_PORT_OFFSET": str(OFFSET)}
+    settings = {"DKV_ANNOUNCE_IPV4": OUTSIDE, "DKV_ANNOUNCE_IPV6": "2001:db8::7", "DKV_ANNOUNCE_PORT_OFFSET": str(OFFSET)}
     with local_domain(tmp_path_factory.mktemp("announced"), servers=1, settings=settings) as running_domain:
         running_domain.create(STORE, "-InstanceCount", "4", "-ReplicationFactor", "2")
         yield running_domain
