@@ -47,6 +47,7 @@ CATALOGUE: dict[str, Entry] = {
     "wrong_server": Entry(409, 1, "the archive is on another server"),
     "last_copy_on_server": Entry(409, 1, "the server holds the last copy in sync of a group"),
     "below_min_in_sync": Entry(409, 1, "stopping it would leave fewer in-sync copies than minInSync"),
+    "archive_needed": Entry(409, 1, "an archive of a server that is away may be needed to lead, until its group does without it"),
     "copy_joining": Entry(409, 1, "the copy that could lead is on its way into the in-sync set, and can some seconds later"),
     "cannot_switch_over": Entry(409, 1, "the group's leadership cannot be handed over as asked"),
     "restart_running": Entry(409, 1, "the database is being restarted already"),

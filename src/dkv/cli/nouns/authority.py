@@ -10,6 +10,7 @@ from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, milliseconds, native
 from dkv.cli.nouns.processes import TIMEOUT
 from dkv.cli.output import moment
 from dkv.cli.session import Session
+from dkv.client import ManagerRefused
 from dkv.hints import action, hint
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 OF_STORE = DB_NAME._replace(required=False, help="the store whose engines' authority it is; default: the managers'")
 POLL = 0.25  # s between two looks
+DONE_WITHOUT_WITHIN = 15.0  # s
 
 EXPIRES = Param("--expires", "text", "how long it is taken, such as 30m or 1h; default: 1h", default="1h")
 CREATE_JOIN_TOKEN = Cmdlet(
@@ -76,15 +78,29 @@ def create_join_token(session: Session, bound: Bound) -> int:
 def replace_server(session: Session, bound: Bound) -> int:
     """The same, for one server in place of another that is away; its copies are made anew when it joins."""
     server_id = bound["--server-id"]
-    if _made(session, bound, {"replaces": server_id}):
+    if _made(session, bound, {"replaces": server_id}, patience=DONE_WITHOUT_WITHIN):
         how = f"dkv manager run --server-id {server_id} --join HOST:PORT --token-file FILE"
         session.screen.note(f"Start the manager of the new {server_id} with it, on an empty data directory: {how}")
     return DONE
 
 
-def _made(session: Session, bound: Bound, more: dict[str, object]) -> bool:
-    """Make a join token and print it; whether there is one, and not a plan of one."""
-    made = native(session, bound).create_join_token({"lasts": milliseconds(bound["--expires"]), **more})
+def _made(session: Session, bound: Bound, more: dict[str, object], patience: float = 0.0) -> bool:
+    """Make a join token and print it; whether there is one, and not a plan of one. `patience` is how long, in s, groups may take
+    to do without the archives of a server that was just lost.
+    """
+    body, client = {"lasts": milliseconds(bound["--expires"]), **more}, native(session, bound)
+
+    def asked() -> schemas.JoinTokenMade | ManagerRefused:
+        try:
+            return client.create_join_token(body)
+        except ManagerRefused as refused:
+            if refused.code != "archive_needed":
+                raise
+            return refused
+
+    made = session.until(asked, lambda answer: not isinstance(answer, ManagerRefused), patience, pause=POLL)
+    if isinstance(made, ManagerRefused):
+        raise made
     if session.screen.as_json:
         session.screen.data(made)
         return False

@@ -144,8 +144,10 @@ def why_not_replaced(draft: Draft, server: Server) -> Refused | None:
     for archive in draft.archives_on(server.server_id):
         why = "" if archive.removed else _needed(draft, archive)
         if why:
-            hint = "Delete its database, or let the server come back with its data." if why is LAST else AGAIN
-            return no("server_in_use", f"Server {server.server_id} has {_names([archive])}, which {why}.", hint)
+            has = f"Server {server.server_id} has {_names([archive])}, which {why}."
+            if why is LAST:
+                return no("server_in_use", has, "Delete its database, or let the server come back with its data.")
+            return no("archive_needed", has, AGAIN)
     return None
 
 
