@@ -151,8 +151,8 @@ def test_cold_start_is_quick(tmp_path: Path) -> None:
     ("words", "code", "sentence"),
     [
         (["manger"], 2, "There is no command 'manger'.\n\nhint: Did you mean manager?"),
-        (["state"], 2, "There is no command 'state'.\n\nhint: Run dkv help for the commands."),
-        (["top"], 2, "There is no command 'top'.\n\nhint: Run dkv help for the commands."),
+        (["state"], 2, "There is no command 'state'.\n\nhint: Did you mean status?"),
+        (["top"], 2, "There is no command 'top'.\n\nhint: Did you mean watch?"),
         (["startdkvstore"], 2, "hint: Did you mean Start-DkvStore?"),
         (["manager", "runn"], 2, "There is no command 'manager runn'.\n\nhint: Did you mean manager run?"),
         (["manager", "start", "--help"], 2, "There is no command 'manager start'.\n\nhint: "),
