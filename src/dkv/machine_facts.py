@@ -14,14 +14,15 @@ TIMES = 5
 SIZE = 4096  # bytes
 
 
-def facts_of(data_dir: str) -> MachineFacts:
-    """Of this machine; takes as long as five writes."""
+def facts_of(data_dir: str, *, founds_none: bool) -> MachineFacts:
+    """Of this machine; takes as long as five writes. `founds_none`: whether the manager's setting `domain` is set."""
     fsync, why = -1.0, ""
     try:
         fsync = fsync_ms(data_dir)
     except OSError as error:
         why = str(error)
-    return MachineFacts(fsync, kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages(), why, free_bytes(data_dir))
+    limits = kernel.open_files(), kernel.overcommit_memory(), kernel.huge_pages()
+    return MachineFacts(fsync, *limits, why, free_bytes(data_dir), founds_none)
 
 
 def free_bytes(directory: str) -> int:

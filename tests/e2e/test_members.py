@@ -173,6 +173,7 @@ def test_a_machine_with_an_empty_disk_founds_nothing_takes_no_name_unasked_and_i
     world.store("New-DkvStore", "Copies", "copies", "-ReplicationFactor", "3", "-InsecureEngineTraffic", "yes", *PORTS)
     world.store("Start-DkvStore", "Copies")
     used = domain.do(first, "create", "join-token", *by_first).strip()
+    assert "would found a second domain" in domain.dkv(first, "check", "machines", *by_first).out
     uid = json.loads((domain.data_dir(first) / "server.json").read_text())["domain"]
     domain.kill_all(third)
     wait_for("it is away", lambda: any(not server["alive"] for server in domain.servers(first)))

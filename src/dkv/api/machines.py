@@ -125,7 +125,12 @@ async def _examined(examination: Examination, manager: ManagerContext, state: St
     row = _row(manager.server_id, server.host if server else manager.address, facts)
     row["clock"], row["reached"] = manager.clock(), reached
     row["findings"] = _findings(
-        [*machine_checks.findings(facts), *machine_checks.member_findings(state, manager.server_id), *unreached]
+        [
+            *machine_checks.findings(facts),
+            *machine_checks.founding_findings(state, facts),
+            *machine_checks.member_findings(state, manager.server_id),
+            *unreached,
+        ]
     )
     return row
 

@@ -102,7 +102,7 @@ def context_of(
             numbers=numbers_of(manager),
             logs=lambda state: log_files(settings, server.server_id, state),
             environment=lambda: os.environ,
-            facts=lambda: facts_of(server.data_dir),
+            facts=lambda: facts_of(server.data_dir, founds_none=bool(settings.domain)),
         ),
         node_id=engine_id,
         closing=ended.is_set,

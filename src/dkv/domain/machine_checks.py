@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkv.constants import PEERS_ABOVE
-from dkv.domain.model import EngineState, ProcessState, Reader
+from dkv.domain.model import EngineState, ProcessState, Reader, State
 from dkv.domain.state_members import trouble_fix, trouble_text
 
 SLOW_FSYNC, BAD_FSYNC = 20.0, 200.0  # ms
@@ -25,6 +25,7 @@ class MachineFacts:
     huge_pages: str  # of transparent huge pages: always, madvise, never; "": unknown
     no_write: str = ""  # why no write could be timed
     free: int = -1  # bytes left on the disk of the data directory; below 0: unknown
+    founds_none: bool = True  # with an empty data directory its manager would found no domain: the setting domain is set
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,14 @@ def member_findings(state: Reader, server_id: str) -> list[Finding]:
         return []
     fix = trouble_fix(server.member_trouble).rstrip(".")
     return [Finding(True, trouble_text(server.member_trouble), fix[:1].lower() + fix[1:])]
+
+
+def founding_findings(state: State, facts: MachineFacts) -> list[Finding]:
+    """Of a domain of several machines: that its manager would found a second one, if its data directory were empty."""
+    if facts.founds_none or not any(server.state_member for server in state.servers.values()):
+        return []
+    text = "with an empty data directory, as of a disk that is not mounted, its manager would found a second domain"
+    return [Finding(False, text, f'domain = "{state.uid}" in its dkv.toml; dkv service install writes that into the unit')]
 
 
 def _room(facts: MachineFacts) -> Iterator[Finding]:
