@@ -22,6 +22,7 @@ import large
 import live
 import scale
 import scrape
+import several
 import switchover
 from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
@@ -39,6 +40,7 @@ BENCHES: dict[str, Tables] = {
     "scale": scale.tables,
     "scrape": scrape.tables,
     "live": live.tables,
+    "several": several.tables,
 }
 
 

@@ -93,7 +93,8 @@ def on_etcd(recorder: Recorder, wish: Namespace) -> None:
         try:
             lose_hosts(stage, recorder, wish, writers)
             kill_engines(stage, recorder, wish.kills, writers, "etcd")
-            stay_calm(stage, recorder, wish.calm, writers[0])
+            if wish.calm:
+                stay_calm(stage, recorder, wish.calm, writers[0])
         finally:
             for writer in writers:
                 writer.stop()

@@ -26,7 +26,11 @@ class View:
 
     def group_of(self, slot: int) -> GroupView | None:
         """The group that owns a slot."""
-        return next((g for g in self.groups if any(low <= slot <= high for low, high in g.slots)), None)
+        for group in self.groups:
+            for low, high in group.slots:
+                if low <= slot <= high:
+                    return group
+        return None
 
 
 class Refresher:
