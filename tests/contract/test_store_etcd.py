@@ -328,6 +328,14 @@ def test_both_sides_show_certificates_and_a_renewed_one_is_taken(
     play(scene())
 
 
+def logins(members: EtcdCluster) -> int:
+    """Passwords that the first member has looked at."""
+    with urllib.request.urlopen(f"http://{members.members[0].endpoint}/metrics", timeout=10) as page:
+        lines = page.read().decode().splitlines()
+    (line,) = (line for line in lines if line.startswith("grpc_server_started_total") and 'grpc_method="Authenticate"' in line)
+    return int(float(line.split()[-1]))
+
+
 @needs_etcd
 def test_a_cluster_with_users_takes_a_known_one_also_after_its_token_ran_out(tmp_path: Path) -> None:
     async def scene() -> None:
@@ -353,8 +361,10 @@ def test_a_cluster_with_users_takes_a_known_one_also_after_its_token_ran_out(tmp
                 assert await store.commit(1, {"a": "2"}, [], "t2") == 2
                 assert await store.acquire("l", "A", 3)
                 store._client._token = "x.1"
+                before = logins(members)
                 for snapshot in await asyncio.gather(*(store.read() for _ in range(8))):  # each meets the old token
                     assert snapshot.revision == 2
+                assert logins(members) == before + 1
                 post(f"http://{members.members[0].endpoint}/v3/auth/role/add", {"name": "another"}, root_token(members))
                 assert await store.commit(2, {"a": "3"}, [], "t3") == 3, "what users may was changed since the token was made"
                 password.rename(tmp_path / "away")
