@@ -5,7 +5,7 @@ from __future__ import annotations
 from dkv.domain import facts, orders
 from dkv.domain.model import JoinStage, ProcessState
 from dkv.engine.contract import Cause
-from dkv.machine.shutdown_steps import HANDOVER_PATIENCE, SHRINK_PATIENCE
+from dkv.machine.shutdown_steps import HANDOVER_PATIENCE, REDIRECTS, SHRINK_PATIENCE
 from dkv.machine.steps import Kill, SubmitFact
 from tests.machine.stage import DATABASE, Stage, kinds
 
@@ -27,6 +27,16 @@ def test_a_follower_does_not_wait_for_ever_nor_for_a_manager_that_is_gone() -> N
 def test_a_copy_outside_s_just_stops() -> None:
     stage = Stage().led().stop(1)
     assert kinds(stage.steps("s2", stage.engine(1))) == ["ShutDown"]
+
+
+def test_a_leader_that_handed_over_redirects_clients_before_it_ends() -> None:
+    stage = Stage().settled().stop(0).hand_over(1)
+    stage.submit(facts.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    stage.submit(facts.InSyncShrunk(archive_id=0, reason="it stops", **stage.quote()))
+    former = stage.engine(0, takes_clients=True)
+    assert stage.steps("s1", former, lasting=REDIRECTS - 1) == []
+    assert kinds(stage.steps("s1", former, lasting=REDIRECTS)) == ["ShutDown"]
+    assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False))) == ["ShutDown"]
 
 
 def test_a_killed_follower_is_killed() -> None:

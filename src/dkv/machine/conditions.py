@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dkv.database_options import FSYNC
 from dkv.domain.elections import electing_elsewhere
 from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
-from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
+from dkv.domain.phases import Assigned, HandingOver, Leadership, Open, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen
 from dkv.machine.intrusion import epoch_conditions
@@ -70,6 +70,11 @@ def handover_key(group: Group, handover: HandingOver) -> Hashable:
 def target_gone_key(group: Group, handover: HandingOver) -> Hashable:
     """Holds while the process that a handover is to has ended."""
     return ("target gone", group.key, group.term, handover.to_process, handover.at)
+
+
+def redirects_key(process: Process) -> Hashable:
+    """Holds while a process that is to leave follows, in a term that began with a handover: clients may still ask it."""
+    return ("redirects", process.start_id)
 
 
 def switchover_key(group: Group, request: SwitchoverRequest) -> Hashable:
@@ -141,6 +146,7 @@ def _conditions(state: State, server: LocalServer, survey: Survey) -> Iterable[H
             yield from _process_conditions(process, engines.get(process.start_id))
             yield from _stale_leader(state, process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
+            yield from _redirecting(state, process, engines.get(process.start_id))
             yield from _leader_away(state, process)
     for group in state.groups.values():
         yield from _group_conditions(state, group)
@@ -194,6 +200,15 @@ def _stale_leader(state: State, process: Process, engine: EngineSeen | None) -> 
     group = state.groups.get((process.database, process.group))
     if engine and engine.role == "leader" and group and group.open and group.leader_process != process.start_id:
         yield ("stale leader", process.start_id)
+
+
+def _redirecting(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    group = state.groups.get((process.database, process.group))
+    if not process.leaving or engine is None or engine.role != "follower" or not engine.takes_clients or group is None:
+        return
+    began_with_handover = isinstance(group.phase, Open) and group.opened_at is None
+    if began_with_handover and group.leader_process != process.start_id and not stopping(state, group):
+        yield redirects_key(process)
 
 
 def _leader_away(state: State, process: Process) -> Iterable[Hashable]:

@@ -9,7 +9,7 @@ from dkv.domain.model import Group, Process, State
 from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.client_port import close_client_port
-from dkv.machine.conditions import turn_key
+from dkv.machine.conditions import redirects_key, turn_key
 from dkv.machine.handover import (
     ACKNOWLEDGED_WITHIN,
     KILL_PATIENCE,
@@ -25,6 +25,7 @@ from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000  # ms a graceful stop of a leader tries to hand over
 LONGEST_KILL = LASTS + KILL_PATIENCE  # ms a kill waits, with the time until it is this group's turn
+REDIRECTS = 500  # ms a former leader goes on after its handover: valkey-py tries a command four times within milliseconds
 SHRINK_PATIENCE = 10_000  # ms a graceful stop of a follower waits to be taken out of S
 
 
@@ -45,6 +46,8 @@ def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> It
         yield from handover_steps_of_target(inputs, group, group.phase, engine)
     elif not leads and _still_required(inputs.state, group, process) and since < SHRINK_PATIENCE:
         return  # the leader's manager takes it out of S first
+    elif redirects_key(process) in inputs.seen.conditions.since and inputs.lasted(redirects_key(process)) < REDIRECTS:
+        return  # a client that was not told of the new leader yet is redirected, not refused a connection
     else:
         yield from _end(engine, leads)
 
