@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dkv.store import sqlite_state
 from dkv.store.contract import Unavailable, Unusable
 from dkv.store.sqlite import SqliteStore
 from dkv.store.sqlite_file import refuse_old_library
+from dkv.store.worker import Worker
 from tests.contract.store_process import add_one, line_of
 from tests.contract.store_scenarios import opened, program, scenario, written
 
@@ -282,3 +284,19 @@ async def test_a_path_may_be_longer_than_a_socket_address(path: Path) -> None:
             await waiting
             waits.append(time.perf_counter() - began)
         assert min(waits) < 0.1, waits
+
+
+def test_what_may_take_longer_is_waited_for_and_nothing_else() -> None:
+    """A disk that stands still for a moment, while a state is made on it."""
+
+    async def scene() -> None:
+        worker, still = Worker("slow", deadline=0.05), threading.Event()
+        asyncio.get_running_loop().call_later(0.2, still.set)
+        assert await worker.run(still.wait, 10) is True
+        still.clear()
+        with pytest.raises(Unavailable, match=r"did not answer within 0\.05 s"):
+            await worker.run(still.wait)
+        still.set()
+        await worker.stop()
+
+    asyncio.run(scene())

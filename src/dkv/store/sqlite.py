@@ -25,6 +25,7 @@ from dkv.store.worker import Worker
 
 T = TypeVar("T")
 
+OPENED_WITHIN = 30.0  # s: a state that is made is synced many times, and a manager that cannot open it ends
 POLL = 1.0
 """Seconds between looks at the file when no notification comes."""
 
@@ -67,8 +68,8 @@ class SqliteStore:
             reader = await store._file(store._reading, lambda: SqliteFile(main, STATE_FILE, patience))
             claims = await store._file(store._leasing, lambda: SqliteFile(beside, LEASE_FILE, patience))
             store._writer, store._reader = StateWriter(writer, keep_events), StateReader(reader)
-            store._leases = await store._leasing.run(lambda: Leases(claims, clock, boot))
-            await store.read()
+            store._leases = await store._leasing.run(lambda: Leases(claims, clock, boot), OPENED_WITHIN)
+            await store._reading.run(store._reader.snapshot, OPENED_WITHIN)
         except BaseException:
             await store.close()
             raise
@@ -144,7 +145,7 @@ class SqliteStore:
         self._wake()
 
     async def _file(self, worker: Worker, make: Callable[[], SqliteFile]) -> SqliteFile:
-        file = await worker.run(make)
+        file = await worker.run(make, OPENED_WITHIN)
         self._files.append((worker, file))
         return file
 

@@ -31,15 +31,18 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Run `function` on the thread. A job whose caller has gone before it began is not begun."""
+    async def run(self, function: Callable[[], T], deadline: float = 0.0) -> T:
+        """Run `function` on the thread. A job whose caller has gone before it began is not begun. `deadline` instead of the
+        worker's, in s; 0: that one.
+        """
+        within = deadline or self._deadline
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put((function, future))
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(within):
                 return await future
         except TimeoutError:
-            raise Unavailable(f"the disk of the state did not answer within {self._deadline} s") from None
+            raise Unavailable(f"the disk of the state did not answer within {within} s") from None
 
     async def stop(self) -> None:
         """End the thread after the jobs already given, or leave it behind if it hangs."""
