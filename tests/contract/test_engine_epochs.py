@@ -25,7 +25,9 @@ async def restarted(machine: Machine, *start_ids: int) -> None:
     for start_id in start_ids:
         await machine.engines.restart_epochs(start_id, RESTARTED)
     for start_id in start_ids:
-        await seen(machine, start_id, lambda engine: engine.cluster.current_epoch <= RESTARTED and engine.cluster.hears is False)
+        await seen(
+            machine, start_id, lambda engine: engine.cluster.current_epoch <= RESTARTED and engine.cluster.takes_packets is False
+        )
 
 
 def test_nobody_is_elected_once_the_epochs_are_used_up(engine_machine: Machine) -> None:
@@ -44,8 +46,8 @@ def test_a_follower_is_elected_again_when_the_epochs_of_all_engines_were_restart
         await restarted(machine, 1, 2)
         await machine.pause(1.5)  # longer than an engine takes from one packet to the next
         for start_id in (1, 2):
-            await machine.engines.hear(start_id)
-        await seen(machine, 1, lambda engine: engine.cluster.hears is True and engine.cluster.current_epoch < LAST_EPOCHS)
+            await machine.engines.take_packets(start_id)
+        await seen(machine, 1, lambda engine: engine.cluster.takes_packets is True and engine.cluster.current_epoch < LAST_EPOCHS)
         engine = await handed_over(machine, 2)
         assert 0 < engine.cluster.epoch < LAST_EPOCHS
 

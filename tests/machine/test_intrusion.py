@@ -9,8 +9,8 @@ import pytest
 from dkv.domain.facts import DeletionsKept, SlotsLost, SlotsOwned
 from dkv.domain.status import can_lose
 from dkv.engine.contract import EPOCHS, Cause, EngineSeen, NodeSeen
-from dkv.machine.intrusion import DEAF, STUCK
-from dkv.machine.steps import Forget, Hear, Kill, Reclaim, RestartEpochs, RollBack, SaveDeletions
+from dkv.machine.intrusion import PACKETS_DROPPED, STUCK
+from dkv.machine.steps import Forget, Kill, Reclaim, RestartEpochs, RollBack, SaveDeletions, TakePackets
 from tests.machine.stage import Stage, changed, facts, kinds
 
 ALL = ((0, 16383),)
@@ -116,12 +116,12 @@ def test_where_nothing_was_kept_the_slots_are_owned_again_once_the_stranger_is_f
 
 
 @pytest.mark.parametrize("server", ["s1", "s2"])
-def test_an_engine_whose_epochs_are_used_up_gets_one_above_all_of_its_database_and_hears_nobody(server: str) -> None:
+def test_an_engine_whose_epochs_are_used_up_gets_one_above_all_of_its_database_and_drops_packets(server: str) -> None:
     stage = Stage().settled()
     engine = changed(stage.engine(int(server[1:]) - 1), current_epoch=EPOCHS - 1)
     (step,) = [step for step in stage.steps(server, engine) if isinstance(step, RestartEpochs)]
     assert step.epoch >= stage.group.epoch
-    assert not any(isinstance(step, Hear) for step in stage.steps(server, changed(engine, hears=False)))
+    assert not any(isinstance(step, TakePackets) for step in stage.steps(server, changed(engine, takes_packets=False)))
 
 
 def test_an_epoch_that_somebody_forged_is_not_what_an_engine_is_started_with_again() -> None:
@@ -132,21 +132,21 @@ def test_an_epoch_that_somebody_forged_is_not_what_an_engine_is_started_with_aga
     assert step.epoch < 10_000
 
 
-def test_an_engine_hears_again_when_all_others_had_time_to_be_restarted() -> None:
+def test_an_engine_takes_packets_again_when_all_others_had_time_to_be_restarted() -> None:
     stage = Stage().settled()
-    deaf = changed(stage.engine(1), hears=False)
-    assert "Hear" not in kinds(stage.steps("s2", deaf, lasting=DEAF - 1))
-    assert kinds(stage.steps("s2", deaf, lasting=DEAF + 1)) == ["Hear"]
+    dropping = changed(stage.engine(1), takes_packets=False)
+    assert "TakePackets" not in kinds(stage.steps("s2", dropping, lasting=PACKETS_DROPPED - 1))
+    assert kinds(stage.steps("s2", dropping, lasting=PACKETS_DROPPED + 1)) == ["TakePackets"]
 
 
-def test_an_engine_of_which_nobody_knows_whether_it_hears_is_told_to() -> None:
+def test_an_engine_of_which_nobody_knows_whether_it_takes_packets_is_told_to() -> None:
     stage = Stage().settled()
-    assert kinds(stage.steps("s2", changed(stage.engine(1), hears=None))) == ["Hear"]
+    assert kinds(stage.steps("s2", changed(stage.engine(1), takes_packets=None))) == ["TakePackets"]
 
 
 def test_an_engine_that_keeps_the_last_epoch_is_started_again() -> None:
     stage = Stage().settled()
-    last = changed(stage.engine(0), epoch=EPOCHS - 1, current_epoch=EPOCHS - 1, hears=False)
+    last = changed(stage.engine(0), epoch=EPOCHS - 1, current_epoch=EPOCHS - 1, takes_packets=False)
     assert "Kill" not in kinds(stage.steps("s1", last, lasting=STUCK - 1))
     (step,) = [step for step in stage.steps("s1", last, lasting=STUCK + 1) if isinstance(step, Kill)]
     assert step.cause is Cause.EPOCHS_USED_UP

@@ -346,7 +346,7 @@ class ClusterSeen:
     nodes: tuple[NodeSeen, ...] = ()
     slots: tuple[tuple[int, int], ...] | None = None  # leader: hash slots it owns; None unknown yet, or it follows
     lets_in: bool = False  # any node that introduces itself on the cluster bus, as far as this manager knows
-    hears: bool | None = True  # what other nodes send on the cluster bus; None: this manager has given no order yet
+    takes_packets: bool | None = True  # what other nodes send on the cluster bus; None: this manager has given no order yet
 
 
 @dataclass(frozen=True)
@@ -778,13 +778,13 @@ class ClusterTable(Protocol):
 
     async def restart_epochs(self, start_id: int, epoch: int) -> None:
         """Bring an engine's current epoch, at the end of its 64 bits, round to `epoch`, or to one that is above all in which it
-        knows nodes to lead. It drops every packet of the cluster bus from then on, until `hear`.
+        knows nodes to lead. It drops every packet of the cluster bus from then on, until `take_packets`.
 
         Every other node that still has the old epoch would give it back (docs/reference/valkey.md#epochs). One that was
         elected in the last epoch, or led in it, keeps it.
         """
 
-    async def hear(self, start_id: int) -> None:
+    async def take_packets(self, start_id: int) -> None:
         """Have an engine take packets of the cluster bus, and let in nodes that introduce themselves; see `let_nobody_in`."""
 
     async def forget(self, start_id: int, node_id: str) -> None:

@@ -260,7 +260,7 @@ class Engine:
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
-        judged = (answers, disk, full, self.valkey.lets_in, self.valkey.hears)
+        judged = (answers, disk, full, self.valkey.lets_in, self.valkey.takes_packets)
         if self._last is None or self._judged != judged:
             self._last, self._judged = self._seen(answers, disk, full), judged
         await self._mind_scripts()
@@ -399,7 +399,7 @@ class Engine:
             admits_replicas=answers.admits,
             takes_clients=replies.takes_clients(answers),
             replication=replies.replication_seen(answers),
-            cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in, self.valkey.hears),
+            cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in, self.valkey.takes_packets),
             files=replace(disk, lost=self.durable and disk.lost, rewriting=replies.is_rewriting(info)),
             writes=replies.writes_seen(answers, full),
             options=replies.options_seen(answers, self.durable),

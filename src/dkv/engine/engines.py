@@ -401,9 +401,9 @@ class ValkeyEngines(HotCopies, TailSources):
         """See the contract."""
         await asyncio.gather(*(engine.valkey.restart_epochs(epoch) for engine in self._all(start_id)))
 
-    async def hear(self, start_id: int) -> None:
+    async def take_packets(self, start_id: int) -> None:
         """See the contract."""
-        await asyncio.gather(*(engine.valkey.hear() for engine in self._all(start_id)))
+        await asyncio.gather(*(engine.valkey.take_packets() for engine in self._all(start_id)))
 
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
         """See the contract."""

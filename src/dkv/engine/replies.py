@@ -187,7 +187,7 @@ def replication_seen(answers: Answers) -> ReplicationSeen:
     )
 
 
-def cluster_seen(answers: Answers, phantoms: Sequence[str], lets_in: bool, hears: bool | None) -> ClusterSeen:
+def cluster_seen(answers: Answers, phantoms: Sequence[str], lets_in: bool, takes_packets: bool | None) -> ClusterSeen:
     """CLUSTER INFO and CLUSTER NODES. `lets_in` is what the manager last ordered: no engine says it."""
     cluster = answers.cluster
     return ClusterSeen(
@@ -198,7 +198,7 @@ def cluster_seen(answers: Answers, phantoms: Sequence[str], lets_in: bool, hears
         nodes=answers.nodes,
         slots=next((node.slots for node in answers.nodes if node.node_id == answers.me), None) if answers.leads else None,
         lets_in=lets_in,
-        hears=hears,
+        takes_packets=takes_packets,
     )
 
 

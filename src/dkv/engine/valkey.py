@@ -88,7 +88,7 @@ class Valkey:
         self._moved_at, self._links = 0.0, ""  # when the number of its connections with other nodes changed
         self._may_hold = False  # since `take_over`, until writes are taken or refused
         self.lets_in = True  # nodes that introduce themselves; no command says whether an engine does
-        self.hears: bool | None = None  # what other nodes send; an engine that was adopted may have been told not to
+        self.takes_packets: bool | None = None  # what other nodes send; an engine that was adopted may have been told not to
 
     # -- exchanges -------------------------------------------------------------------------------------------------
 
@@ -579,7 +579,7 @@ class Valkey:
 
     async def meet(self, peer: PeerNode) -> None:
         """Make a node known, and let it introduce itself."""
-        await self.hear()
+        await self.take_packets()
         await self.do(("CLUSTER", "MEET", peer.address, peer.client_port, peer.cluster_port))
 
     async def let_nobody_in(self) -> None:
@@ -589,17 +589,17 @@ class Valkey:
         copies within 1.3 s; with this nothing of it was taken.
         """
         await self.do(_drops(_MEET))
-        self.lets_in, self.hears = False, True
+        self.lets_in, self.takes_packets = False, True
 
-    async def hear(self) -> None:
+    async def take_packets(self) -> None:
         """Drop no packet, also none by which a node joins."""
-        self.lets_in = self.hears = True
+        self.lets_in = self.takes_packets = True
         with suppress(EngineRefused):  # one that an older dkv started has no such command
             await self.do(_drops(_NO_PACKET))
 
     async def restart_epochs(self, epoch: int) -> None:
         """The current epoch overflows to 0 and is raised one by one: no order sets it while other nodes are known."""
-        self.hears = False
+        self.takes_packets = False
         await self.do(_drops(_ANY_PACKET))
         (text,) = await self.do(("CLUSTER", "INFO"))
         missing = (epoch - int(replies.parse_info(text)["cluster_current_epoch"])) % EPOCHS

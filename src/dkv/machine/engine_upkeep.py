@@ -49,7 +49,7 @@ def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
 
     A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
     """
-    if not engine.cluster.hears:
+    if not engine.cluster.takes_packets:
         return
     table = inputs.table(group.database)
     for node in engine.cluster.nodes:

@@ -14,10 +14,10 @@ from dkv.domain.model import Group
 from dkv.engine.contract import LAST_EPOCHS, Cause, EngineSeen, NodeSeen
 from dkv.machine.observation import PlanInput
 from dkv.machine.spec import current_epoch
-from dkv.machine.steps import Fence, Forget, Hear, Kill, Reclaim, RestartEpochs, RollBack, SaveDeletions, Step, SubmitFact
+from dkv.machine.steps import Fence, Forget, Kill, Reclaim, RestartEpochs, RollBack, SaveDeletions, Step, SubmitFact, TakePackets
 
 Slots = tuple[tuple[int, int], ...]
-DEAF = 8_000  # ms: longer than what an engine gossips may go unseen (engine contract, `survey`)
+PACKETS_DROPPED = 8_000  # ms: longer than what an engine gossips may go unseen (engine contract, `survey`)
 STUCK = 2_000  # ms: an engine that was in the last epoch itself, as leader or in an election, keeps it until it ends
 MOST_BUMPS = 1 << 20  # each is one order
 
@@ -61,9 +61,9 @@ def epochs_used_up(engine: EngineSeen) -> bool:
     return engine.cluster.current_epoch >= LAST_EPOCHS
 
 
-def deaf_key(engine: EngineSeen) -> Hashable:
+def packets_dropped_key(engine: EngineSeen) -> Hashable:
     """The condition of an engine that drops packets, and whose epochs are not used up any more."""
-    return ("deaf", engine.start_id, engine.node_id)
+    return ("packets dropped", engine.start_id, engine.node_id)
 
 
 def stuck_key(engine: EngineSeen) -> Hashable:
@@ -73,8 +73,8 @@ def stuck_key(engine: EngineSeen) -> Hashable:
 
 def epoch_conditions(engine: EngineSeen) -> Iterator[Hashable]:
     """What is remembered of an engine whose epochs were restarted."""
-    if engine.cluster.hears is False:
-        yield stuck_key(engine) if epochs_used_up(engine) else deaf_key(engine)
+    if engine.cluster.takes_packets is False:
+        yield stuck_key(engine) if epochs_used_up(engine) else packets_dropped_key(engine)
 
 
 def epoch_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
@@ -86,8 +86,8 @@ def epoch_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterato
         yield Kill(engine.directory, engine.start_id, Cause.EPOCHS_USED_UP)
     elif epochs_used_up(engine):
         yield RestartEpochs(key, engine.start_id, min(current_epoch(inputs.state.groups_of(database)), MOST_BUMPS))
-    elif engine.cluster.hears is None or inputs.lasted(deaf_key(engine)) > DEAF:
-        yield Hear(key, engine.start_id)
+    elif engine.cluster.takes_packets is None or inputs.lasted(packets_dropped_key(engine)) > PACKETS_DROPPED:
+        yield TakePackets(key, engine.start_id)
 
 
 def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:

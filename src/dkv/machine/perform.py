@@ -126,7 +126,7 @@ class Performer:
             **on(steps.Meet, lambda step: engines.meet(step.start_id, step.peer)),
             **on(steps.LetNobodyIn, lambda step: engines.let_nobody_in(step.start_id)),
             **on(steps.RestartEpochs, lambda step: engines.restart_epochs(step.start_id, step.epoch)),
-            **on(steps.Hear, lambda step: engines.hear(step.start_id)),
+            **on(steps.TakePackets, lambda step: engines.take_packets(step.start_id)),
             **on(steps.Forget, lambda step: engines.forget(step.start_id, step.node_id)),
             **on(steps.Reclaim, lambda step: engines.reclaim_slots(step.start_id, step.slots)),
             **on(steps.SaveDeletions, self._save_deletions),

@@ -413,7 +413,7 @@ class RestartEpochs(Step):
 
 
 @dataclass(frozen=True)
-class Hear(Step):
+class TakePackets(Step):
     """Have an engine take packets of the cluster bus."""
 
     rest_ms: ClassVar[int] = 1_000

@@ -101,7 +101,7 @@ class SimEngine:
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
         self.looked_at, self.ordered = 0.0, True  # thoroughly, by its manager; whether orders came since then
-        self.hears, self.lets_in, self.robbed = True, True, False  # packets; nodes that meet it; a stranger owns its slots
+        self.takes_packets, self.lets_in, self.robbed = True, True, False  # robbed: a stranger owns its slots
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
@@ -221,7 +221,7 @@ class SimEngine:
 
     def note_news(self, sender: Known, group: str, current_epoch: int) -> None:
         """News of a node; one that knows this engine is soon known here, unless it was ordered to forget it."""
-        if not self.hears or self.loading or sender.node_id in self.forgotten:
+        if not self.takes_packets or self.loading or sender.node_id in self.forgotten:
             return
         if sender.node_id not in self.known:
             self._know(sender)
@@ -367,7 +367,7 @@ class SimEngine:
 
     def meet(self, peer: PeerNode) -> None:
         """Make a node known here, and this one there; who introduces himself is let in."""
-        self.hear()
+        self.take_packets()
         self.forgotten.discard(peer.node_id)
         if peer.node_id not in self.known:
             self._know(Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
@@ -377,7 +377,7 @@ class SimEngine:
 
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
         """A node met this engine, which lets in only nodes it expects."""
-        if not self.hears or (sender.node_id not in self.known and not self.lets_in):
+        if not self.takes_packets or (sender.node_id not in self.known and not self.lets_in):
             return
         self.forgotten.discard(sender.node_id)
         if sender.node_id not in self.known:
@@ -387,15 +387,15 @@ class SimEngine:
 
     def let_nobody_in(self) -> None:
         """Turn away nodes that introduce themselves."""
-        self.lets_in, self.hears = False, True
+        self.lets_in, self.takes_packets = False, True
 
-    def hear(self) -> None:
+    def take_packets(self) -> None:
         """Take all packets."""
-        self.lets_in = self.hears = True
+        self.lets_in = self.takes_packets = True
 
     def restart_epochs(self, epoch: int) -> None:
-        """Begin anew from an epoch, and hear of no other."""
-        self.hears = False
+        """Begin anew from an epoch, and drop the packets of others."""
+        self.takes_packets = False
         if self.role != "leader":
             self.current_epoch = epoch
         elif self.epoch < LAST_EPOCHS:  # one that leads in the last epoch keeps it
@@ -403,14 +403,14 @@ class SimEngine:
 
     def hear_epoch(self, epoch: int) -> None:
         """A packet in the name of a node that is known says this."""
-        if self.hears:
+        if self.takes_packets:
             self.current_epoch = max(self.current_epoch, epoch)
 
     def met_by_stranger(self, stranger: Known, group: str) -> None:
         """A node of no domain meets this engine. One that is let in announces its slots, here and by gossip; a leader that it
         outbids deletes the keys in them, in its file and on its followers, and takes no writes of theirs any more.
         """
-        if not (self.lets_in and self.hears) or self.loading or stranger.node_id in self.forgotten:
+        if not (self.lets_in and self.takes_packets) or self.loading or stranger.node_id in self.forgotten:
             return
         self._believe(stranger)
         for node_id in list(self.known):
@@ -419,7 +419,7 @@ class SimEngine:
                 self.net.post(self.machine, other, other._believe, stranger)
 
     def _believe(self, stranger: Known) -> None:
-        if not self.hears or stranger.node_id in self.forgotten:
+        if not self.takes_packets or stranger.node_id in self.forgotten:
             return
         self._know(stranger)
         self.current_epoch = max(self.current_epoch, stranger.epoch)
@@ -598,7 +598,7 @@ class SimEngine:
 
     def vote(self, follower: SimEngine, epoch: int) -> None:
         """As a leader: agree once in each epoch; for a follower of this one, while nothing can be written here."""
-        if not self.hears:
+        if not self.takes_packets:
             return
         self.current_epoch = max(self.current_epoch, epoch)
         paused = follower.follows != self.node_id or self.net.now() < self.paused_until
@@ -608,7 +608,13 @@ class SimEngine:
 
     def elected(self, voter: str, epoch: int) -> None:
         """As the follower: a leader agreed; with more than half of them, lead."""
-        if not self.hears or not self.failover or not self.election or self.role != "follower" or self.election[0] != epoch:
+        if (
+            not self.takes_packets
+            or not self.failover
+            or not self.election
+            or self.role != "follower"
+            or self.election[0] != epoch
+        ):
             return
         self.election[1].add(voter)
         in_time = self.net.now() - self.failover[0] <= FAILOVER_WITHIN

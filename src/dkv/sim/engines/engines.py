@@ -491,10 +491,10 @@ class SimEngines:
         for engine in self.machine.followers(start_id):
             await self._ask_of("restart epochs", engine, lambda engine: engine.restart_epochs(epoch))
 
-    async def hear(self, start_id: int) -> None:
+    async def take_packets(self, start_id: int) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of("hear", engine, SimEngine.hear)
+            await self._ask_of("take packets", engine, SimEngine.take_packets)
 
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
         """See the contract."""

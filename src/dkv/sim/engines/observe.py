@@ -75,7 +75,9 @@ def _not_thoroughly(before: EngineSeen, shown: EngineSeen) -> EngineSeen:
         follows=before.follows,
         admits_replicas=before.admits_replicas,
         takes_clients=before.takes_clients,
-        cluster=replace(before.cluster, slots=shown.cluster.slots, lets_in=shown.cluster.lets_in, hears=shown.cluster.hears),
+        cluster=replace(
+            before.cluster, slots=shown.cluster.slots, lets_in=shown.cluster.lets_in, takes_packets=shown.cluster.takes_packets
+        ),
         writes=replace(shown.writes, fenced=before.writes.fenced, refuses=before.writes.refuses),
         options=before.options,
     )
@@ -165,7 +167,7 @@ def _cluster(engine: SimEngine) -> ClusterSeen:
         nodes=_nodes(engine),
         slots=engine.own_slots() if leads else None,
         lets_in=engine.lets_in,
-        hears=engine.hears,
+        takes_packets=engine.takes_packets,
     )
 
 
