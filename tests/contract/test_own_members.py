@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -71,8 +72,7 @@ class Machine:
             for path in (like.data_dir / "certificates").iterdir():
                 (certificates / path.name).write_bytes(path.read_bytes())
                 (certificates / path.name).chmod(0o600)
-        port = next(port for port in iter(free_port, 0) if port + PEERS_ABOVE < 65_536)
-        return cls(data_dir, port)
+        return cls(data_dir, free_port(PEERS_ABOVE))
 
     async def opened(self, clients: tuple[str, ...]) -> EtcdStore:
         return await open_members(self.settings, clients)
@@ -207,6 +207,23 @@ def test_the_sealed_file_of_a_state_that_moved_may_be_deleted(tmp_path: Path) ->
     assert state_at_members(settings).state == OWN, "and no second domain is founded"
     (tmp_path / "domain.sqlite").touch()
     assert state_at_members(settings) == settings, "the file says itself where its state is"
+
+
+@scene
+async def test_a_member_whose_port_is_taken_says_so_and_the_state_stays_in_its_file(
+    file: Path, machine: Callable[..., Machine]
+) -> None:
+    await file_at(file)
+    first = machine()
+    with socket.create_server(("127.0.0.1", first.port + PEERS_ABOVE)):
+        taken = rf"etcd ended at once: .*listen tcp 127\.0\.0\.1:{first.port + PEERS_ABOVE}: bind: address already in use"
+        with pytest.raises(Unavailable, match=taken) as refused:
+            await first.move(file)
+        assert "{" not in refused.value.detail
+    store = await SqliteStore.open(file)
+    assert (await store.read()).revision == 4
+    await store.close()
+    await moved_whole(first, await first.move(file))
 
 
 def test_a_member_whose_disk_is_full_says_so_changes_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:

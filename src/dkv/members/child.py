@@ -284,7 +284,7 @@ class MemberProcess:
         return disk.f_bavail * disk.f_frsize
 
     def last_words(self) -> str:
-        """The last line of its log, for a sentence; "" if there is none."""
+        """What the last line of its log tells, for a sentence; "" if there is none."""
         try:
             with files.proven(self.spec.log) as file:
                 file.seek(0, os.SEEK_END)
@@ -292,4 +292,15 @@ class MemberProcess:
                 lines = file.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return ""
-        return lines[-1][:300] if lines else ""
+        return log_message(lines[-1])[:300] if lines else ""
+
+
+def log_message(line: str) -> str:
+    """What a line of etcd's log tells: its message, and its error where it has one. etcd writes a JSON object a line."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(entry, dict) or "msg" not in entry:
+        return line
+    return ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key))
