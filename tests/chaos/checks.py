@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from typing import Any, NamedTuple
 
 from tests.chaos.clients import CONFIRMED, PROBE, READ, REDIS, REGISTER, VALKEY
@@ -62,10 +63,13 @@ def missing_registers(writes: Iterable[Operation], contents: Mapping[str, Mappin
 
 
 class Place(NamedTuple):
-    """Where a write was answered: its group ("Two/g1"), and the server that led it, "" where that is not known."""
+    """Where a write was answered: its group ("Two/g1"), the server that led it, "" where that is not known, and the other
+    servers of the domain.
+    """
 
     group: str
     server: str
+    others: tuple[str, ...] = ()
 
 
 Applies = Callable[[Operation, Sequence[Blow], Place], bool]
@@ -81,7 +85,11 @@ class Excuse:
     applies: Applies
 
 
-CUTS = ("unplug host", "isolate host", "cut one way", "cut both ways")
+LOST = ("lose host", "lose a leader ahead", "kill everything")
+PARTLY = ("cut one way", "cut both ways")  # cut off from some machines, not all
+ALL_OTHERS = "all others away"  # no blow of a schedule: several that leave a server alone
+CUTS = ("unplug host", "isolate host", *PARTLY, ALL_OTHERS)
+GONE = ("unplug host", "isolate host", "freeze host", *LOST)  # nobody reaches such a server
 KILLS = ("kill engine", "kill engine and manager", "kill a leader ahead")
 BEFORE, AFTER = 15.0, 5.0  # s: a write may be answered so long after a blow ended, or so long before it began
 
@@ -145,7 +153,20 @@ def excuse(write: Operation, blows: Sequence[Blow], place: Place) -> str:
 
 def _line(excuses: Sequence[Excuse], write: Operation, blows: Sequence[Blow], place: Place) -> str:
     here = [blow for blow in blows if not place.server or place.server in blow.servers]
+    here += alone(place.server, place.others, blows)
     return next((known.line for known in excuses if known.applies(write, here, place)), "")
+
+
+def alone(server: str, others: Sequence[str], blows: Sequence[Blow]) -> list[Blow]:
+    """The times in which a server reached none of the others, each for a reason of its own: it is cut off from the state then
+    although nothing struck it.
+    """
+    ways = [
+        [b for b in blows if (other in b.servers and b.kind in GONE) or (b.kind in PARTLY and {server, other} == set(b.servers))]
+        for other in others
+    ]
+    spans = ((max(b.began for b in way), min(b.ended for b in way)) for way in product(*ways) if way)
+    return [Blow(ALL_OTHERS, began, ended, (server,)) for began, ended in spans if began < ended]
 
 
 # -- registers ----------------------------------------------------------------------------------------------------------
@@ -194,21 +215,27 @@ class _Floor:
 # -- leaders ------------------------------------------------------------------------------------------------------------
 
 
-def out_of_order(probes: Iterable[Operation], leaders: Sequence[str]) -> Operation | None:
-    """Whether the engines of one group that accepted writes, in the order in which they did, are its leaders in the order of
-    terms: None if so, else the first write that an engine accepted after a later leader had. Answers that overlap another
-    engine's in time show no order and count for nothing.
+class Term(NamedTuple):
+    """A term of a group: the engine that led it, and a moment before which it had not begun (monotonic seconds)."""
+
+    leader: str
+    after: float = -math.inf
+
+
+def out_of_order(probes: Iterable[Operation], terms: Sequence[Term]) -> list[Operation]:
+    """The writes that engines of one group accepted after a later leader had. Answers that overlap another engine's in time show
+    no order and count for nothing.
     """
-    place = 0
+    place, late = 0, []
     for probe in _ordered(list(probes)):
-        while place < len(leaders) and leaders[place] != probe.value:
-            place += 1
-        if place == len(leaders):
-            return probe
-    return None
+        fitting = (n for n, t in enumerate(terms[place:], place) if t.leader == probe.value and t.after <= probe.answered)
+        if (number := next(fitting, None)) is None:
+            late.append(probe)
+        else:
+            place = number
+    return late
 
 
-PARTLY = ("cut one way", "cut both ways")  # cut off from some machines, not all
 NO_MANAGER = ("kill manager", "kill engine and manager", "freeze manager")
 
 
@@ -246,7 +273,6 @@ OWN_WILL = {
     "lost its hash slots to another node",
     "was in the last epoch of the cluster bus",
 }  # fmt: skip
-LOST = ("lose host", "lose a leader ahead", "kill everything")
 ONLY_AFTER = {
     "killed by signal": LOST,  # a process that was born just before has no pid that the harness or the domain knows
     "never answered": ("freeze engine", "freeze host", "slow disk"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ WARM_UP = 3.0  # s clients work before the schedule begins
 PROGRESS = 60.0  # s within which a write has to be confirmed in every store once everything is whole again
 OPENED = ("group.opened", "group.handed_over")  # events with which a term begins
 BATCH = 1000  # keys read at once
+CLOCKS = 0.1  # s by which the clock of events may differ from that of clients
 
 
 @dataclass
@@ -264,6 +266,7 @@ class Leading:
 
     def __init__(self, stores: Mapping[str, Json], samples: Sequence[Json]) -> None:
         self._stores = stores
+        self._servers = {str(i["server"]) for store in stores.values() for i in store["instances"]}
         self._samples = [sample for sample in samples if "groups" in sample]
         self._times = [sample["at"] for sample in self._samples]
 
@@ -275,7 +278,8 @@ class Leading:
         for sample in reversed(self._samples[: bisect_right(self._times, write.answered)]):
             seen = next((g for g in sample["groups"] if (g["store"], g["name"]) == (write.store, group)), None)
             if seen and seen["serving"]:
-                return checks.Place(f"{write.store}/{group}", servers.get(str(seen["leader"]), ""))
+                server = servers.get(str(seen["leader"]), "")
+                return checks.Place(f"{write.store}/{group}", server, tuple(sorted(self._servers - {server})))
         return checks.Place(f"{write.store}/{group}", "")
 
 
@@ -306,23 +310,29 @@ def _judge_leaders(
     domain: ChaosDomain, store: Json, history: Sequence[Operation], blows: Sequence[Blow], findings: Findings
 ) -> None:
     events = domain.ask(lambda client: client.events(store=store["name"]))
+    jumped = {server for blow in blows if blow.kind == "jump clock" for server in blow.servers}
+
+    def moment(event: Json) -> float:
+        """A monotonic time before which an event had not come, as far as the clock of its manager can be believed."""
+        return -math.inf if event["actor"] in jumped else event["at"] / 1000 - (time.time() - time.monotonic()) - CLOCKS
+
     tombstones = domain.ask(lambda client: client.tombstones(store["name"]))
     at = {i["instanceName"]: _at(i) for i in store["instances"]}
     names = {t["startId"]: t["instanceName"] for t in tombstones}
     names |= {i["process"]["startId"]: i["instanceName"] for i in store["instances"] if i["process"]}
     for group in store["groups"]:
         opened = [e for e in events if e["kind"] in OPENED and e["subject"].endswith(f"/{group['name']}")]
-        leaders = [at.get(names.get(e["startId"]), "removed") for e in opened]
+        terms = [checks.Term(at.get(names.get(e["startId"]), "removed"), moment(e)) for e in opened]
         own = {at[i["instanceName"]]: i["server"] for i in store["instances"] if i["group"] == group["name"]}
-        late = checks.out_of_order([o for o in history if o.store == store["name"] and o.value in own], leaders)
-        if late is None:
-            continue
-        what = f"{late.value} accepted a write of {store['name']}/{group['name']} at {late.answered:.3f} after a later leader had"
-        line = checks.leader_excuse(late, blows, checks.Place(f"{store['name']}/{group['name']}", own[late.value]))
-        if line:
-            findings.figures.setdefault("two leaders", []).append(f"{what}: {line}")
-        else:
-            findings.failures.append(f"leaders: {what}; leaders by term: {', '.join(leaders)}")
+        for late in checks.out_of_order([o for o in history if o.store == store["name"] and o.value in own], terms):
+            name = f"{store['name']}/{group['name']}"
+            what = f"{late.value} accepted a write of {name} at {late.answered:.3f} after a later leader had"
+            line = checks.leader_excuse(late, blows, checks.Place(name, own[late.value]))
+            if line:
+                findings.figures.setdefault("two leaders", []).append(f"{what}: {line}")
+            else:
+                leaders = ", ".join(f"{term.leader} after {term.after:.3f}" for term in terms)
+                findings.failures.append(f"leaders: {what}; leaders by term: {leaders}")
 
 
 def until_equal(store: Json, within: float = 15.0) -> dict[str, dict[str, dict[str, str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.chaos import checks
-from tests.chaos.checks import Blow, Operation, Place
+from tests.chaos.checks import Blow, Operation, Place, Term
 from tests.lint.repository import ROOT
 
 
@@ -48,6 +48,17 @@ def test_an_acknowledged_write_is_explained_only_by_what_struck_its_leader_near_
     assert line(blow("freeze engine", 99, 101)) == ""
     assert "more than 3 s" in line(blow("freeze engine", 99, 103))
     assert line(blow("kill member", 99, 99), blow("kill manager", 99, 103)) == ""
+
+
+def test_a_server_is_cut_off_while_all_others_are_away_each_for_a_reason_of_its_own() -> None:
+    write, place = operation("valkey", 1, 100, 100.1, "acknowledged"), Place("One/g1", "s1", ("s2", "s3"))
+    lost, cut = blow("lose host", 98, 108, "s2"), Blow("cut one way", 97, 106, ("s3", "s1"))
+    assert checks.alone("s1", ("s2", "s3"), [lost, cut]) == [Blow(checks.ALL_OTHERS, 98, 106, ("s1",))]
+    assert "cut off" in checks.excuse(write, [lost, blow("unplug host", 97, 106, "s3")], place)
+    assert checks.excuse(write, [lost], place) == "", "a majority is left"
+    assert checks.excuse(write, [lost, blow("unplug host", 109, 112, "s3")], place) == "", "not at one time"
+    assert checks.excuse(write, [lost, Blow("cut one way", 97, 106, ("s3", "s2"))], place) == "", "it reaches the leader"
+    assert checks.alone("s1", (), [lost]) == []
 
 
 def test_a_killed_leader_explains_nothing_by_itself() -> None:
@@ -107,25 +118,34 @@ def accepted(*answers: tuple[str, float]) -> list[Operation]:
     return [operation("probe", leader, at, at + 0.01, "accepted") for leader, at in answers]
 
 
+def terms(*leaders: str) -> list[Term]:
+    return [Term(leader) for leader in leaders]
+
+
 def test_leaders_that_accept_in_the_order_of_terms_are_right() -> None:
-    assert checks.out_of_order(accepted(("a", 1), ("a", 2), ("b", 3), ("a", 4)), ["a", "b", "a"]) is None
-    assert checks.out_of_order(accepted(("a", 1), ("c", 3)), ["a", "b", "c"]) is None, "one term took no write"
+    assert checks.out_of_order(accepted(("a", 1), ("a", 2), ("b", 3), ("a", 4)), terms("a", "b", "a")) == []
+    assert checks.out_of_order(accepted(("a", 1), ("c", 3)), terms("a", "b", "c")) == [], "one term took no write"
 
 
 @pytest.mark.parametrize("leaders", [["a", "b"], ["a", "a", "b"]])
 def test_a_leader_that_accepts_after_a_later_one_is_named(leaders: list[str]) -> None:
-    late = checks.out_of_order(accepted(("a", 1), ("b", 2), ("a", 3)), leaders)
-    assert late is not None and (late.value, late.sent) == ("a", 3)
+    (late,) = checks.out_of_order(accepted(("a", 1), ("b", 2), ("a", 3)), terms(*leaders))
+    assert (late.value, late.sent) == ("a", 3)
+
+
+def test_a_leader_that_accepts_before_its_next_term_began_is_named_and_nobody_for_it() -> None:
+    probes = accepted(("a", 1), ("b", 2), ("a", 3), ("b", 4), ("a", 8))
+    assert checks.out_of_order(probes, [Term("a", 0.5), Term("b", 1.5), Term("a", 7.5)]) == probes[2:3]
+    assert checks.out_of_order(probes, terms("a", "b", "a")) == [probes[3]], "without times the order is all that is known"
 
 
 def test_an_engine_that_never_led_is_named() -> None:
-    late = checks.out_of_order(accepted(("a", 1)), ["b"])
-    assert late is not None and late.value == "a"
+    assert checks.out_of_order(probes := accepted(("a", 1)), terms("b")) == probes
 
 
 def test_answers_that_overlap_show_no_order() -> None:
     late = operation("probe", "a", 1.5, 4, "accepted")
-    assert checks.out_of_order([*accepted(("a", 1), ("b", 2), ("b", 5)), late], ["a", "b"]) is None
+    assert checks.out_of_order([*accepted(("a", 1), ("b", 2), ("b", 5)), late], terms("a", "b")) == []
 
 
 def test_two_leaders_are_explained_only_by_what_struck_the_older_one() -> None:
