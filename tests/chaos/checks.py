@@ -303,29 +303,6 @@ def wrong_deaths(tombstones: Iterable[Mapping[str, Any]], blows: Sequence[Blow])
     return faults
 
 
-SILENT = 5.0  # s a group may serve nothing before it has to be shown to wait
-
-
-def silent_outages(samples: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Groups that served nothing for a while, by what the domain showed, while it did not show them as what writes wait for."""
-    faults, since = [], dict[tuple[str, str], float]()
-    for sample in samples:
-        if "groups" not in sample:
-            since.clear()  # no manager answered: nothing could be shown
-            continue
-        named = {str(item["subject"]) for item in sample["waiting"] if item["blocksWrites"]}
-        for group in sample["groups"]:
-            name = (str(group["store"]), str(group["name"]))
-            if group["serving"] or f"group {name[0]}/{name[1]}" in named:
-                since.pop(name, None)
-            elif sample["at"] - since.setdefault(name, float(sample["at"])) > SILENT:
-                faults.append(
-                    f"{name[0]}/{name[1]} served nothing for {SILENT:g} s at {sample['at']:.1f}, and was not shown to wait"
-                )
-                since[name] = float("inf")
-    return faults
-
-
 def outages(answers: Iterable[Operation], begin: float, end: float, least: float) -> list[tuple[float, float]]:
     """The spans between two answers of a client that lasted longer than `least` seconds."""
     moments = [begin, *sorted(o.answered for o in answers if o.mark in (SURE, ACKNOWLEDGED)), end]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dkv import files
 from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.client import ClientError, Json, ManagerClient, parse_endpoint
@@ -100,7 +101,9 @@ class ChaosDomain(HostsDomain):
         raise CliError(f"After {within:g} s the store {name} is not whole: {'; '.join(missing)}.")
 
     def end(self) -> list[str]:
-        """Stop everything as operators do; what still runs on the hosts afterwards, which has to be nothing."""
+        """Stop everything as operators do; what is left on the hosts afterwards, which has to be nothing: processes, sockets, and
+        files that were being written.
+        """
         self._closing.set()
         self._service.join()
         for name in STORES:
@@ -109,7 +112,7 @@ class ChaosDomain(HostsDomain):
         ends = time.monotonic() + 15
         while (left := self._left()) and time.monotonic() < ends:
             time.sleep(0.2)
-        return left
+        return left + self._left_files()
 
     def abandon(self) -> None:
         """SIGKILL all that is left."""
@@ -122,6 +125,11 @@ class ChaosDomain(HostsDomain):
         """What runs on the hosts besides etcd members, which go on when a manager ends."""
         running = [(server, pid) for server, host in self.hosts.items() for pid in host.processes()]
         return [f"{server}: {command_line(pid)}" for server, pid in running if _program(pid) != "etcd"]
+
+    def _left_files(self) -> list[str]:
+        """The sockets in the servers' directories, and what a file is called before it is whole."""
+        paths = [path for place in self.site.places for path in place.directory.rglob("*")]
+        return [str(path) for path in paths if path.is_socket() or path.name.startswith(files.FRESH)]
 
     # -- managers ---------------------------------------------------------------------------------------------------
 

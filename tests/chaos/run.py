@@ -27,7 +27,7 @@ from dkv.playground.addresses import Record, registry, stop_leftovers
 from dkv.playground.domain import endpoints
 from dkv.playground.hosts import enter, hosts
 from dkv.playground.hosts_domain import DESK, addresses
-from tests.chaos import checks, picture
+from tests.chaos import checks, picture, waits
 from tests.chaos.checks import Blow, Operation
 from tests.chaos.disks import disks
 from tests.chaos.domain import STORES, ChaosDomain, Watcher
@@ -249,7 +249,13 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
         findings.figures[f"deaths of {name}"] = len(tombstones)
     _judge_writes(history, contents, blows, findings, Leading(stores, course.samples))
     findings.failures += [f"register: {line}" for line in checks.register_faults(history)]
-    findings.failures += [f"waiting: {line}" for line in checks.silent_outages(course.samples)]
+    accepted, server_of = (
+        _accepted(history, stores),
+        {i["instanceName"]: i["server"] for s in stores.values() for i in s["instances"]},
+    )
+    findings.failures += [f"waiting: {line}" for line in waits.untrue_refusals(course.samples, accepted)]
+    findings.failures += [f"waiting: {line}" for line in waits.unnamed_outages(course.samples, accepted, server_of)]
+    findings.failures += [f"waiting: {line}" for line in waits.servers_not_away(course.samples, blows)]
     if course.whole:
         findings.figures["seconds until whole"] = round(course.whole - course.healed, 1)
     findings.figures["managers that ended by themselves"] = [
@@ -259,6 +265,16 @@ def _judge(domain: ChaosDomain, course: Course, striker: Striker, clients: Clien
         f"waiting: at the end {item['subject']} waits: {item['reason']}" for item in domain.ask(lambda client: client.waiting())
     ]
     findings.failures += [f"left over: {line}" for line in domain.end()]
+
+
+def _accepted(history: Sequence[Operation], stores: Mapping[str, Json]) -> dict[str, list[float]]:
+    """When the engines of each group accepted the writes of probes, by the group's subject in what waits."""
+    group_at = {(n, _at(i)): f"group {n}/{i['group']}" for n, store in stores.items() for i in store["instances"]}
+    moments: dict[str, list[float]] = {subject: [] for subject in group_at.values()}
+    for probe in history:
+        if probe.kind == checks.PROBE and (probe.store, probe.value) in group_at:
+            moments[group_at[probe.store, probe.value]].append(probe.answered)
+    return {subject: sorted(each) for subject, each in moments.items()}
 
 
 class Leading:

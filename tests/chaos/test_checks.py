@@ -183,19 +183,6 @@ def test_a_death_has_the_cause_that_the_harness_knows(cause: str, blows: list[Bl
     assert (checks.wrong_deaths([tombstone(cause)], blows) == []) is right
 
 
-def sample(at: float, serving: bool, *waiting: str) -> dict[str, object]:
-    group = {"store": "One", "name": "g1", "serving": serving}
-    return {"at": at, "groups": [group], "waiting": [{"subject": what, "blocksWrites": True} for what in waiting]}
-
-
-def test_a_group_that_serves_nothing_and_is_not_shown_to_wait_is_named_once() -> None:
-    assert checks.silent_outages([sample(t, False, "group One/g1") for t in range(20)]) == []
-    assert checks.silent_outages([sample(t, t % 4 == 0) for t in range(20)]) == []
-    assert checks.silent_outages([sample(0, False), {"at": 5, "trouble": "no answer"}, sample(9, False)]) == []
-    (fault,) = checks.silent_outages([sample(t, False, "group One/g2", "process 1") for t in range(20)])
-    assert "One/g1 served nothing" in fault
-
-
 def test_copies_that_differ_are_named() -> None:
     assert checks.differences({"a": {"k": "1"}, "b": {"k": "1"}}) == []
     (fault,) = checks.differences({"a": {"k": "1"}, "b": {}, "c": {"k": "1"}})
