@@ -169,11 +169,12 @@ def stay_calm(stage: Hosts, recorder: Recorder, seconds: int, plain: Writer) -> 
     term, doubts = stage.whole(STORE)["groups"][0]["term"], (plain.look(), plain.count("d"))[1]
     ends, number = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
-        act = CALM[number % len(CALM)]
+        act, began = CALM[number % len(CALM)], time.monotonic()
         act(stage)
-        recorder.add("act", number=number, what=act.__name__.strip("_"))
-        number += 1
         time.sleep(5.0 if seconds > 60 else 1.0)
+        plain.look()
+        recorder.add("act", number=number, what=act.__name__.strip("_"), plain_ms=plain.outage(began, time.monotonic()))
+        number += 1
     group = stage.whole(STORE)["groups"][0]
     plain.look()
     recorder.add("calm", seconds=seconds, acts=number, terms=group["term"] - term, unanswered=plain.count("d") - doubts)
@@ -372,6 +373,7 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         _proofs(raw),
         _kills(raw),
         _calm(raw),
+        _acts(raw),
         _writes(raw),
         _commits(raw),
         _joins(raw),
@@ -427,6 +429,12 @@ def _calm(raw: Sequence[Raw]) -> Table:
         for r in of(raw, "calm")
     ]
     return Table("Nothing may fail over", ("s", "acts", "new terms", "writes without an answer", "target, terms"), rows)
+
+
+def _acts(raw: Sequence[Raw]) -> Table:
+    outages = {what: [r["plain_ms"] for r in of(raw, "act") if r["what"] == what] for what in {r["what"] for r in of(raw, "act")}}
+    rows = [(what.replace("_", " "), str(len(ms)), f"{median(ms):.0f}", f"{max(ms):.0f}") for what, ms in sorted(outages.items())]
+    return Table("What each of these acts cost the plain writer", ("act", "times", "median ms", "longest ms"), rows)
 
 
 def _writes(raw: Sequence[Raw]) -> Table:
