@@ -210,6 +210,30 @@ async def fill(store: EtcdStore) -> None:
 
 
 @scenario
+async def test_etcd_is_asked_how_long_a_lease_lasts_once_little_of_its_answer_is_left(members: EtcdCluster, path: Path) -> None:
+    asked: list[str] = []
+    call = EtcdClient.call
+
+    async def counted(self: EtcdClient, name: str, *words: Any) -> Any:
+        asked.append(name)
+        return await call(self, name, *words)
+
+    async with opened(members.address("/lasting/")) as a, opened(members.address("/lasting/")) as b:
+        assert await a.acquire("own", "a", 3.0)
+        assert await b.acquire("other", "b", 30.0)
+        assert await a.acquire("own", "a", 3.0), "prolonged: how long it lasts is known then"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EtcdClient, "call", counted)
+            own, other = sorted(await a.leases(), key=lambda lease: lease.expires_in)
+            again = {lease.name: lease.expires_in for lease in await a.leases()}
+        assert asked.count("time_to_live") == 1, "of the other's lease, the first time"
+        assert (own.name, other.name) == ("own", "other")
+        assert 2.0 < again["own"] <= own.expires_in <= 3.0 and 28.0 < again["other"] <= other.expires_in <= 31.0
+        await b.release("other", "b")
+        assert [lease.name for lease in await a.leases()] == ["own"], "a lease ends with its key, whatever etcd said before"
+
+
+@scenario
 async def test_a_lease_that_etcd_ends_too_early_stays_its_holders(members: EtcdCluster, path: Path) -> None:
     """As a member does that led, was frozen, and goes on while another leads (a fault of that version)."""
     async with opened(members.address("/early/")) as a, opened(members.address("/early/")) as b:

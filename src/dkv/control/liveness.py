@@ -142,7 +142,11 @@ class Liveness:
                 self.is_taken = not await self._store.acquire(server_lease(self._server_id), self._holder, SERVER_TTL, level)
                 if not self.is_taken:
                     self.renewed_at = sent
-                self.leads = not self.is_taken and await self._store.acquire(LEADER, self._holder, SERVER_TTL, self._server_id)
+                self.leads = (
+                    not self.is_taken
+                    and self._leader in ("", self._server_id)  # else it is read to be free first, which ends in a renewal at once
+                    and await self._store.acquire(LEADER, self._holder, SERVER_TTL, self._server_id)
+                )
         except (StoreError, TimeoutError) as trouble:
             self.is_taken = False
             self.trouble = trouble.detail if isinstance(trouble, StoreError) else str(trouble)

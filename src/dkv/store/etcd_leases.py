@@ -29,6 +29,7 @@ SWEEP_AFTER = 3600.0
 GRACE = 1.0  # s at the end of a lease in which its key is gone and only its holder may take it
 Ask = Callable[[str, Any], Awaitable[Any]]
 PART_OF_A_SECOND = 0.5  # etcd says how long a lease lasts in whole seconds, rounded down
+ASKED_AGAIN = 0.75  # s of a lease, by etcd's last answer, below which it is asked again
 
 
 class EtcdLeases:
@@ -43,6 +44,7 @@ class EtcdLeases:
         self._claimed = layout.leases + b"claim/"
         self._clock = clock
         self._ours: dict[tuple[str, str], tuple[int, int]] = {}  # name and holder: etcd's id of the lease, its seconds
+        self._lasts: dict[int, float] = {}  # etcd's id of a lease: until when it lasts, unless it is prolonged meanwhile
         self._gone: dict[int, float] = {}  # etcd revision of a claim whose key is gone: when that was seen first
 
     async def acquire(self, name: str, holder: str, ttl: float, value: str) -> bool:
@@ -56,9 +58,11 @@ class EtcdLeases:
 
     async def _renew(self, name: str, holder: str, lease: int, value: str) -> bool:
         """Whether a lease of this handle lives, and was prolonged, and has this value now."""
+        sent = self._clock()
         answer = await self._client.call("keep_alive", message("KeepAliveRequest", ID=lease))
         if answer.TTL <= 0:
             return False
+        self._lasts[lease] = sent + answer.TTL
         key, text = self._held + name.encode(), _text(holder, value)
         kv = await self._get(key)
         if kv is None or kv.lease != lease:
@@ -104,6 +108,7 @@ class EtcdLeases:
     async def all(self) -> Sequence[Lease]:
         """Every lease, by name."""
         held, claimed = await self._read()
+        self._lasts = {kv.lease: self._lasts[kv.lease] for kv in held.values() if kv.lease in self._lasts}
         living = await asyncio.gather(*(self._left(kv) for kv in held.values()))
         leases = [lease for lease in living if lease is not None]
         names = {lease.name for lease in leases}
@@ -131,11 +136,18 @@ class EtcdLeases:
         return held, claimed
 
     async def _left(self, kv: Any) -> Lease | None:
-        """A held lease with the time that it has left; None if it ended meanwhile."""
-        left = (await self._ask("time_to_live", message("TimeToLiveRequest", ID=kv.lease))).TTL
-        if left < 0:
-            return None
-        return self._lease(kv, left + PART_OF_A_SECOND + GRACE)
+        """A held lease with the time that it has left, or had when etcd last said so; None if it ended meanwhile. It lives while
+        its key is there, and its holder only ever makes its time longer.
+        """
+        now = self._clock()
+        left = self._lasts.get(kv.lease, now) - now
+        if left < ASKED_AGAIN:
+            seconds = (await self._ask("time_to_live", message("TimeToLiveRequest", ID=kv.lease))).TTL
+            if seconds < 0:
+                return None
+            left = seconds + PART_OF_A_SECOND
+            self._lasts[kv.lease] = now + left
+        return self._lease(kv, left + GRACE)
 
     def _lease(self, kv: Any, left: float) -> Lease:
         prefix = self._held if kv.key.startswith(self._held) else self._claimed
