@@ -432,7 +432,8 @@ def _calm(raw: Sequence[Raw]) -> Table:
 
 
 def _acts(raw: Sequence[Raw]) -> Table:
-    outages = {what: [r["plain_ms"] for r in of(raw, "act") if r["what"] == what] for what in {r["what"] for r in of(raw, "act")}}
+    acts = [act for act in of(raw, "act") if "plain_ms" in act]
+    outages = {what: [act["plain_ms"] for act in acts if act["what"] == what] for what in {act["what"] for act in acts}}
     rows = [(what.replace("_", " "), str(len(ms)), f"{median(ms):.0f}", f"{max(ms):.0f}") for what, ms in sorted(outages.items())]
     return Table("What each of these acts cost the plain writer", ("act", "times", "median ms", "longest ms"), rows)
 

@@ -42,6 +42,8 @@ def test_an_outage_that_nothing_shown_explains_is_named_once() -> None:
     for names in (GROUP, "process 1 (one-1)", "server server-1", "the domain"):
         assert faults(item(names)) == []
     assert waits.unnamed_outages([sample(t / 2) for t in range(60)], {GROUP: [1.0, 6.5]}, SERVERS) == []
+    late = [sample(t / 2, *([item(GROUP)] if t < 37 else [])) for t in range(60)]
+    assert waits.unnamed_outages(late, accepted, SERVERS) == [], "clients need a moment to find that it works again"
 
 
 def test_an_outage_counts_while_managers_answer() -> None:

@@ -19,6 +19,7 @@ Accepted = Mapping[str, Sequence[float]]
 
 SHOWN_WITHIN = 6.0  # s in which an outage has to be shown: a lease of 3 s, and what is looked at then
 LAGS = 1.0  # s by which what is shown may be older, or clients later
+WORKS_AGAIN = 2.0  # s before clients find that a group takes writes again, in which it may be shown already as one that does
 STATE_BACK = (
     10.0  # s after a fault within which a server may still be shown as away: its manager starts and says that it is there
 )
@@ -69,7 +70,7 @@ def unnamed_outages(samples: Sequence[Sample], accepted: Accepted, server_of: Ma
             subject = f"group {group['store']}/{group['name']}"
             moments = accepted.get(subject, ())
             place = bisect_right(moments, sample["at"])
-            if not 0 < place < len(moments):
+            if not 0 < place < len(moments) or moments[place] - sample["at"] < WORKS_AGAIN:
                 continue
             since = moments[place - 1]
             if sample["at"] - max(since, answers_since) < SHOWN_WITHIN or (subject, since) in told:
