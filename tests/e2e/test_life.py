@@ -199,24 +199,31 @@ def test_the_event_stream_goes_on_where_it_broke(pair: LocalDomain) -> None:
     pair.do("Remove-DkvStore", "News")
 
 
+WINDOW = 5  # s
+
+
 def test_metrics_count_real_traffic(pair: LocalDomain) -> None:
     """Asked at a server that runs nothing of the store: it fetches the rows of the others."""
     leader = str(pair.group("Pair")["leader"])
 
     def puts(least: float = 0) -> tuple[float, float] | None:
-        rows = pair.managers[2].client.metrics(window_sec=5)["metrics"]
+        rows = pair.managers[2].client.metrics(window_sec=WINDOW)["metrics"]
         samples = [r for r in rows if r["metric"] == "Put" and leader in str(r) and r["total"] >= least and r["rate"] is not None]
         return (samples[0]["rate"], samples[0]["total"]) if samples else None
 
     before = wait_for("metrics", puts)
     assert before is not None
+    sent: list[float] = []
     with cluster(pair, "Pair") as client:
-        for number in range(500):
-            client.set(f"counted-{number}", "x")
-    after = wait_for("the new total", lambda: puts(before[1] + 500))
-    assert after is not None
-    assert after[1] < before[1] + 600
-    assert 50 <= after[0] <= 600
+
+        def rate_is_right() -> bool:
+            sent.extend(time.monotonic() for number in range(20) if client.set(f"counted-{len(sent)}-{number}", "x"))
+            lately, seen = sum(time.monotonic() - at < WINDOW for at in sent) / WINDOW, puts()
+            return seen is not None and lately / 2 <= seen[0] <= lately * 2
+
+        wait_for("the rate of the last seconds", rate_is_right)
+    after = wait_for("the new total", lambda: puts(before[1] + len(sent)))
+    assert after is not None and after[1] < before[1] + len(sent) + 100
 
 
 # Copies --------------------------------------------------------------------------------------------------------------

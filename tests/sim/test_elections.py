@@ -50,6 +50,9 @@ async def an_operator_asks_for_all(world: World) -> None:
     assert moved, "\n".join(world.trace_lines[-40:])
 
 
+SEEDS = 40  # in which some are not elected at least once: about one in eight
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_all_groups_are_handed_over_one_after_the_other(seed: int) -> None:
     play(seed, an_operator_asks_for_all)
@@ -66,4 +69,4 @@ async def all_are_asked_at_once(world: World) -> int:
 
 def test_of_engines_that_are_asked_at_once_some_are_not_elected() -> None:
     """The trap, as Valkey 9.1.2 has it: it is what makes the test above one that can fail."""
-    assert min(play(seed, all_are_asked_at_once) for seed in range(8)) < 3
+    assert any(play(seed, all_are_asked_at_once) < 3 for seed in range(SEEDS))
