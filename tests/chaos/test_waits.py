@@ -46,7 +46,11 @@ def test_an_outage_that_nothing_shown_explains_is_named_once() -> None:
     assert waits.unnamed_outages(late, accepted, SERVERS) == [], "clients need a moment to find that it works again"
 
 
-def test_an_outage_counts_while_managers_answer() -> None:
+def test_an_outage_counts_while_managers_answer_and_the_state_does() -> None:
+    back = [sample(t, *([item("the domain")] if t < 16 else [])) for t in range(30)]
+    assert waits.unnamed_outages(back, {GROUP: [1.0, 21.0]}, SERVERS) == [], "what counts begins once the state is back"
+    (fault,) = waits.unnamed_outages(back, {GROUP: [1.0, 28.0]}, SERVERS)
+    assert "was not shown to wait at 22.0" in fault
     shown = [sample(t) if t % 5 else {"at": t, "trouble": "no answer"} for t in range(30)]
     assert waits.unnamed_outages(shown, {GROUP: [1.0, 28.0]}, SERVERS) == []
 

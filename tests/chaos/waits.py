@@ -58,12 +58,13 @@ def _domain_waits(items: Sequence[Mapping[str, Any]]) -> bool:
 
 def unnamed_outages(samples: Sequence[Sample], accepted: Accepted, server_of: Mapping[str, str]) -> list[str]:
     """Groups none of whose engines accepted a write for a while, although managers answered and none of them named the group, its
-    leader, the leader's server or the domain as what waits. Each outage is told once. `server_of` has the servers of instances.
+    leader or the leader's server as what waits; while the domain itself waits that is why. Each outage is told once. `server_of`
+    has the servers of instances.
     """
     faults, answers_since, told = [], math.inf, set[tuple[str, float]]()
     for sample in samples:
-        if "groups" not in sample:
-            answers_since = math.inf
+        if "groups" not in sample or _domain_waits(sample["waiting"]):
+            answers_since = math.inf  # leases begin anew once the state is back
             continue
         answers_since = min(answers_since, sample["at"])
         for group in sample["groups"]:
@@ -87,8 +88,7 @@ def unnamed_outages(samples: Sequence[Sample], accepted: Accepted, server_of: Ma
 def _named(items: Sequence[Mapping[str, Any]], subject: str, leader: str, server_of: Mapping[str, str]) -> bool:
     subjects = {str(item["subject"]) for item in items}
     return bool(
-        subjects & {subject, "the domain", f"server {server_of.get(leader, '')}"}
-        or any(name.endswith(f"({leader})") for name in subjects)
+        subjects & {subject, f"server {server_of.get(leader, '')}"} or any(name.endswith(f"({leader})") for name in subjects)
     )
 
 
